@@ -1,0 +1,6 @@
+"""Callbacks for the Trainer: one file a method, on the one base class."""
+
+from lightning_xai.callbacks.base import Explanation
+from lightning_xai.callbacks.grad_cam import GradCAM
+
+__all__ = ["Explanation", "GradCAM"]

@@ -1,0 +1,479 @@
+"""Explanation: the one base class of the callbacks. It decides when, guards the pass, keeps and logs.
+
+A method is two functions on top of it: `measure` runs the model, `report` says what was measured.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any, ClassVar, Literal, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from lightning_xai.callbacks import opening, schedule
+from lightning_xai.callbacks.capture import Capture, describe
+from lightning_xai.callbacks.history import KEPT_BYTES, History
+from lightning_xai.callbacks.namespaces import Callback, LightningModule, Trainer, callbacks_of, rank_zero_info
+from lightning_xai.callbacks.run import Run, import_object
+from lightning_xai.functional.hooks import inspecting
+from lightning_xai.functional.outputs import predict
+from lightning_xai.loggers import Files, log_report
+from lightning_xai.probe import Probe, map_tensors, tensors
+from lightning_xai.reading import Measured, Reading
+from lightning_xai.report import Report
+from lightning_xai.store import RunStore
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_OTHER_SAMPLES = "{why}: pictures before and after epoch {epoch} show different samples"
+
+
+@dataclass
+class _State:
+    """What is known of the run that goes on."""
+
+    history: History
+    probe: Probe | None = None
+    prepared: Probe | None = None
+    expected: str | None = None
+    capture: Capture | None = None
+    like: Any = None
+    validations: int = 0
+    logged: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(eq=False, kw_only=True)
+class Explanation(Callback, ABC):
+    """Explains the same samples again and again while a model trains, and logs what it finds.
+
+    Args:
+        probe: the samples to explain, or the path of a saved `Probe`. None takes ``probe_size`` samples of the
+            first validation epoch, else of the first training epoch, balanced over the classes.
+        probe_size: samples of the automatic probe.
+        probe_loader: index of the validation DataLoader that it is taken from.
+        class_names: the name of each class index; by default the dataset's ``classes``, where it has them.
+        mean: per channel, undoes the normalisation of images for display, with ``std``.
+        std: per channel.
+        labels: extracts the class indices (N,) of a batch; by default its second item, or its key ``labels``,
+            ``label``, ``targets``, ``target`` or ``y``.
+        target: what to explain: the sample's ``"label"``, the class ``"predicted"``, one class index, or a
+            function of the model's output that returns a score a sample (N,).
+        forward: how the probe's inputs become an output: a method's name or a function of (model, inputs). By
+            default the module is called with a tensor, the items of a tuple, or the entries of a mapping.
+        every_n_epochs: read in the first epoch, then whenever (epoch + 1) is divisible by it, and in the last.
+        every_n_validations: read at every n-th validation instead; for runs whose epoch never ends.
+        on_error: ``"warn"`` says once what failed and lets training go on, ``"raise"`` stops it.
+        name: starts every tag, after ``xai/``; by default the method's.
+    """
+
+    probe: Probe | str | None = None
+    probe_size: int = 8
+    probe_loader: int = 0
+    class_names: list[str] | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    labels: str | Callable[[Any], Tensor] | None = None
+    target: str | int | Callable[[Any], Tensor] = "label"
+    forward: str | Callable[[Any, Any], Any] | None = None
+    every_n_epochs: int = 1
+    every_n_validations: int | None = None
+    on_error: Literal["warn", "raise"] = "warn"
+    name: str | None = None
+
+    method: ClassVar[str]
+    """The default of ``name``."""
+
+    layer_names: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    """Layer as tagged -> its real name in the model, once known."""
+
+    def __post_init__(self) -> None:
+        for setting in ("probe_size", "every_n_epochs", "every_n_validations"):
+            value = getattr(self, setting)
+            if value is not None and value < 1:
+                raise ValueError(f"{setting}={value} is out of range: give 1 or more")
+        if self.on_error not in ("warn", "raise"):
+            raise ValueError(f"on_error={self.on_error!r} is unknown: give 'warn' or 'raise'")
+        if isinstance(self.target, str) and self.target not in ("label", "predicted"):
+            self.target = _imported("target", self.target, "'label', 'predicted', a class index or a function")
+        if isinstance(self.labels, str):
+            self.labels = _imported("labels", self.labels, "a function of the batch")
+        if "/" in self.tag.removeprefix("xai/"):
+            raise ValueError(f"name={self.name!r} holds a slash, which would split the tags: leave it out")
+        self._loaded: dict[str, Any] | None = None
+        self._said: set[str] = set()
+        self._state = _State(History(self.tag.removeprefix("xai/"), None))
+
+    # -- what a method adds -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def measure(self, run: Run, probe: Probe) -> Measured:
+        """Run the model, through ``run`` alone, on the prepared probe. Called inside the guarded pass."""
+
+    @abstractmethod
+    def report(self, measured: Measured, probe: Probe, history: Sequence[Reading]) -> Report:
+        """Say what was measured, from the arguments and the settings alone.
+
+        ``history`` holds the readings so far; the last of them is this one.
+        """
+
+    @abstractmethod
+    def resolve(self, model: LightningModule) -> None:
+        """Check what the settings name against the model, before training starts; raises ValueError."""
+
+    @abstractmethod
+    def scalars(self, probe: Probe | None) -> list[str]:
+        """The tags of the scalars this callback is going to log; of a captured probe nothing is known yet."""
+
+    @abstractmethod
+    def charts(self) -> dict[str, list[str]]:
+        """Titles of charts, and the scalar tags that each draws together, where a logger has such charts."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """The settings that tell this explanation from another of the same name; never the schedule."""
+
+    # -- tags and state -----------------------------------------------------------------------------------------
+
+    @property
+    def tag(self) -> str:
+        """What every tag of this callback starts with."""
+        return f"xai/{self.name or self.method}"
+
+    @property
+    def state_key(self) -> str:
+        return self._generate_state_key(name=self.name or self.method, target=_plain(self.target), **self.identity())
+
+    def settings(self) -> dict[str, Any]:
+        """The plain settings as JSON values; a function as ``module:qualname``, a Probe as its fingerprint."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.init}
+
+    def state_dict(self) -> dict[str, Any]:
+        probe = self._state.probe
+        if probe is None:
+            return {}
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors(probe.inputs))
+        return {
+            "fingerprint": probe.fingerprint,
+            "probe": probe.state() if size < KEPT_BYTES else None,
+            "history": self._state.history.state(),
+            "validations": self._state.validations,
+            "logged": dict(self._state.logged),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # sharded strategies load after on_fit_start, all others before it: taken up in on_train_start
+        self._loaded = state_dict
+
+    @property
+    def explained(self) -> Probe | None:
+        """The samples that are explained; None until they are captured."""
+        return self._state.probe
+
+    def open(self, store: RunStore | None) -> None:
+        """Begin a run, or go on with it where it is the same store again."""
+        before = self._state.history.store
+        if store is None or before is None or store.folder != before.folder:
+            self._state = _State(History(self.tag.removeprefix("xai/"), store))
+        if self.probe is not None:
+            given = Probe.load(self.probe) if isinstance(self.probe, str) else self.probe
+            self._state.probe = self.displayed(given)
+
+    def _open(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        everyone = [callback for callback in callbacks_of(trainer) if isinstance(callback, Explanation)]
+        if everyone[0] is self:
+            opening.open_all(everyone, trainer, pl_module)
+
+    # -- Lightning's hooks --------------------------------------------------------------------------------------
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._open(trainer, pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._loaded is not None:
+            state, self._loaded = self._loaded, None
+            self._resume(trainer, state)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != "fit":
+            self._open(trainer, pl_module)
+
+    on_test_start = on_validation_start
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._see(trainer, batch, keep=not schedule.validates(trainer))
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._see(trainer, batch, keep=not trainer.sanity_checking and dataloader_idx == self.probe_loader)
+
+    on_test_batch_start = on_validation_batch_start
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        self._settle(trainer)
+        if trainer.state.fn == "fit":
+            self._state.validations += 1
+            if not self._due_after_validation(trainer):
+                return
+        self._read(trainer, pl_module, trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not schedule.validates(trainer):
+            self._settle(trainer)
+        if self._due_after_epoch(trainer):
+            # Lightning logs the scalars of this hook one step earlier than it counts here
+            self._read(trainer, pl_module, trainer.fit_loop.epoch_loop._batches_that_stepped - 1)
+
+    # -- when ---------------------------------------------------------------------------------------------------
+
+    def _due_after_validation(self, trainer: Trainer) -> bool:
+        if self._monitors(trainer):
+            return True
+        ends = schedule.ends_epoch(trainer)
+        if self.every_n_validations is not None:
+            last = ends and schedule.is_last(trainer)
+            return not self._state.history.moments or self._state.validations % self.every_n_validations == 0 or last
+        return ends and self._epoch_due(trainer)
+
+    def _due_after_epoch(self, trainer: Trainer) -> bool:
+        monitors = self._monitors(trainer)
+        if schedule.validates(trainer):
+            unread = self._state.history.last_epoch != trainer.current_epoch
+            return self._state.probe is not None and unread and any(monitor.every_epoch for monitor in monitors)
+        return bool(monitors) or self._epoch_due(trainer)
+
+    def _epoch_due(self, trainer: Trainer) -> bool:
+        last_read, last = self._state.history.last_epoch, schedule.is_last(trainer)
+        return schedule.epoch_due(trainer.current_epoch, last_read, self.every_n_epochs, last)
+
+    def _monitors(self, trainer: Trainer) -> list[schedule.Monitor]:
+        mine = set(self.scalars(self._state.probe))
+        found = [monitor for monitor in schedule.monitors(trainer) if monitor.metric in mine]
+        if found and (self.every_n_epochs > 1 or self.every_n_validations is not None):
+            self._say(
+                f"{found[0].by} monitors {found[0].metric!r}, so {type(self).__name__} reads whenever it looks, "
+                "not on its own sparser schedule: a stale value would count against its patience"
+            )
+        return found
+
+    # -- what is explained --------------------------------------------------------------------------------------
+
+    def _see(self, trainer: Trainer, batch: Any, keep: bool) -> None:
+        if self._state.like is None:
+            self._state.like = map_tensors(batch, lambda t: t.new_empty(0))
+        if self._state.probe is not None or not keep:
+            return
+        if self._state.capture is None:
+            labels = cast("Callable[[Any], Tensor] | None", self.labels)
+            self._state.capture = Capture(self.probe_size, labels, trainer.global_rank, trainer.world_size)
+        try:
+            self._state.capture.add(batch)
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            self.warn(error, "no probe could be taken from the batches")
+
+    def _settle(self, trainer: Trainer) -> None:
+        """End the capture: the same probe on every rank."""
+        if self._state.probe is not None or self._state.capture is None:
+            return
+        probe = self._state.capture.merge(trainer)
+        self._state.capture = None
+        if probe is None:
+            return
+        if len(probe) < self.probe_size:
+            self._say(f"probe_size={self.probe_size}, but the data has {len(probe)} samples: these are explained")
+        dataset = _dataset(trainer, self.probe_loader)
+        self._state.probe = self.displayed(describe(probe, dataset))
+        if self._state.expected not in (None, self._state.probe.fingerprint):
+            why = "the run is resumed without its probe, and the data gives another"
+            self._say(_OTHER_SAMPLES.format(epoch=trainer.current_epoch, why=why))
+
+    def displayed(self, probe: Probe) -> Probe:
+        """The probe with what the settings say about its display."""
+        told: dict[str, Any] = {"class_names": self.class_names, "mean": self.mean, "std": self.std}
+        return replace(probe, **{key: value for key, value in told.items() if value is not None})
+
+    def targets(self, probe: Probe) -> Any:
+        """What a functional takes as targets: (N,) class indices, ``"predicted"``, or a function of the output."""
+        if self.target == "label":
+            if probe.targets is None:
+                self._say("the probe has no class labels, so the predicted class is explained")
+                return "predicted"
+            return probe.targets
+        if isinstance(self.target, int):
+            return torch.full((len(probe),), self.target, device=next(iter(tensors(probe.inputs))).device)
+        return self.target
+
+    def predictions(self, output: Any, samples: int) -> dict[str, Tensor]:
+        """The rows ``prediction`` (N,) and ``confidence`` (N,); -1 and NaN where the output has no classes and a
+        ``target`` of the user's own says what is explained."""
+        try:
+            prediction, confidence = predict(output)
+        except (TypeError, ValueError):
+            if not callable(self.target):
+                raise
+            prediction, confidence = torch.full((samples,), -1), torch.full((samples,), math.nan)
+        return {"prediction": prediction, "confidence": confidence}
+
+    # -- one reading --------------------------------------------------------------------------------------------
+
+    def _read(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
+        if self._state.probe is None:
+            self._say(f"{type(self).__name__} has seen no batch to take its probe from, so there is nothing to explain")
+            return
+        measured, error = _attempt(partial(self._measure, trainer, pl_module))
+        everywhere = trainer.strategy.reduce_boolean_decision(error is None, all=True)
+        scalars: dict[str, float] | None = None
+        if everywhere and measured is not None and trainer.is_global_zero:
+            scalars, error = _attempt(partial(self._publish, trainer, measured, step))
+        scalars = trainer.strategy.broadcast(scalars)
+        if scalars is None:
+            self._failed(trainer, error)
+        else:
+            self._state.logged = scalars
+            if trainer.state.fn == "fit":
+                self._state.history.moments.append((trainer.current_epoch, trainer.global_step))
+        if not trainer.barebones:
+            for tag, value in self._state.logged.items():
+                # equal on every rank already; "max" keeps the bits where a mean over ranks may not
+                pl_module.log(tag, value, on_step=False, on_epoch=True, sync_dist=True, reduce_fx="max", batch_size=1)
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
+        assert self._state.probe is not None
+        with inspecting(pl_module):
+            run = Run(trainer, pl_module, self.forward)
+            if self._state.prepared is None:
+                self._state.prepared = run.prepare(self._state.probe, self._state.like)
+            measured = self.measure(run, self._state.prepared)
+        return Measured(*(_on_cpu(part) for part in (measured.rows, measured.shared)))
+
+    def _publish(self, trainer: Trainer, measured: Measured, step: int) -> dict[str, float]:
+        probe, history = self._state.probe, self._state.history
+        assert probe is not None
+        reading = Reading(trainer.current_epoch, trainer.global_step, measured)
+        report = self.report(measured, probe, [*history.readings, reading])
+        stage = "fit" if trainer.state.fn is None else trainer.state.fn.value
+        if history.store is not None:
+            kept, error = _attempt(partial(self._keep, history.store, probe, reading, stage))
+            reading = kept or reading
+            if error is not None:
+                self.warn(error, f"the reading could not be written to {history.store.folder}")
+        if stage == "fit":
+            history.readings.append(reading)
+        loggers: list[Any] = list(trainer.loggers)
+        if not loggers and history.store is not None:
+            loggers = [Files(history.store.folder)]
+        for logger in loggers:
+            _, error = _attempt(partial(log_report, logger, report, step))
+            if error is not None:
+                self.warn(error, f"{type(logger).__name__} took no pictures")
+        return dict(report.scalars)
+
+    def _keep(self, store: RunStore, probe: Probe, reading: Reading, stage: str) -> Reading:
+        opening.describe(self, store, store.add_probe(probe))
+        return store.add(self._state.history.name, reading, stage)
+
+    def _resume(self, trainer: Trainer, state: dict[str, Any]) -> None:
+        now = self._state
+        now.validations, now.logged, now.expected = (
+            state["validations"],
+            state["logged"],
+            state["fingerprint"],
+        )
+        resume = partial(now.history.resume, state["history"], trainer.global_step, trainer.is_global_zero)
+        _, error = _attempt(resume)
+        if error is not None:
+            self.warn(error, "the earlier readings could not be taken over whole")
+        if now.probe is None:
+            found = None if state["probe"] is None else Probe.from_state(state["probe"])
+            if found is None and trainer.is_global_zero and now.history.store is not None:
+                found = now.history.store.probe(state["fingerprint"])
+            now.probe = trainer.strategy.broadcast(found)
+        elif now.probe.fingerprint != now.expected:
+            self._say(_OTHER_SAMPLES.format(epoch=trainer.current_epoch, why="another probe is given than before"))
+
+    # -- what is said -------------------------------------------------------------------------------------------
+
+    def _failed(self, trainer: Trainer, error: Exception | None) -> None:
+        cause = error or RuntimeError("the explanation failed on another process; its own message names the cause")
+        if self.on_error == "raise":
+            raise cause
+        monitors = self._monitors(trainer)
+        if monitors and not self._state.logged:
+            watched = monitors[0]
+            raise RuntimeError(
+                f"{watched.by} monitors {watched.metric!r}, but the first reading of {type(self).__name__} failed: "
+                f"{cause}"
+            ) from cause
+        again = "; the last values are logged again" if self._state.logged else ""
+        self.warn(cause, f"the reading of epoch {trainer.current_epoch} failed{again}")
+
+    def warn(self, error: Exception, what: str) -> None:
+        cause = f"{type(error).__name__}: {error}"
+        if cause in self._said:
+            return
+        self._said.add(cause)
+        warnings.warn(
+            f"{type(self).__name__}: {what}. {cause}\nTraining goes on; said once. on_error='raise' stops here.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        log.debug("the cause in full", exc_info=error)
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            rank_zero_info(f"{type(self).__name__}: {text}.")
+
+
+def _dataset(trainer: Trainer, loader: int) -> Any:
+    found = trainer.val_dataloaders or trainer.test_dataloaders or trainer.train_dataloader
+    if isinstance(found, (list, tuple)):
+        found = found[min(loader, len(found) - 1)]
+    return getattr(found, "dataset", None)
+
+
+def _on_cpu(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor.detach().cpu() for key, tensor in held.items()}
+
+
+def _attempt(action: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return action(), None
+    except Exception as error:
+        return None, error
+
+
+def _imported(setting: str, path: str, expected: str) -> Any:
+    if not re.search(r"[.:]", path):
+        raise ValueError(f"{setting}={path!r} is unknown: give {expected}, or its import path as 'module:name'")
+    return import_object(path)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON holds it."""
+    if isinstance(value, Probe):
+        return value.fingerprint
+    if callable(value):
+        return f"{value.__module__}:{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,121 @@
+"""What happens once, before training starts: the settings are checked, the store and the loggers opened."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from lightning_xai.callbacks import schedule
+from lightning_xai.callbacks.namespaces import LightningModule, Trainer
+from lightning_xai.callbacks.run import find_forward
+from lightning_xai.loggers import open_run
+from lightning_xai.report import Opening
+from lightning_xai.store import MANIFEST, RunStore
+
+if TYPE_CHECKING:
+    from lightning_xai.callbacks.base import Explanation
+
+_FOLDERS: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
+
+
+def open_all(everyone: list[Explanation], trainer: Trainer, model: LightningModule) -> None:
+    """Check and open the explanations of this Trainer.
+
+    Raises:
+        ValueError: for settings that cannot work, before the first step.
+    """
+    for explanation in everyone:
+        find_forward(model, explanation.forward)
+        explanation.resolve(model)
+    _check_tags(everyone)
+    store = _open_store(trainer, everyone)
+    for explanation in everyone:
+        explanation.open(store)
+    _check_monitors(trainer, everyone)
+    if trainer.is_global_zero:
+        _open_loggers(trainer, everyone, store)
+
+
+def describe(explanation: Explanation, store: RunStore, fingerprint: str) -> None:
+    """Write the manifest's entry of this explanation."""
+    kind = type(explanation)
+    entry = {
+        "class": f"{kind.__module__}:{kind.__qualname__}",
+        "settings": explanation.settings(),
+        "layers": explanation.layer_names,
+        "probe": fingerprint,
+    }
+    store.describe(explanation.tag.removeprefix("xai/"), entry)
+
+
+def _check_tags(everyone: list[Explanation]) -> None:
+    tags: dict[str, Explanation] = {}
+    for explanation in everyone:
+        if explanation.tag in tags:
+            name = explanation.tag.removeprefix("xai/")
+            raise ValueError(
+                f"two callbacks log under {explanation.tag!r}, and Lightning would average their scalars: "
+                f"give one of them another name, as {type(explanation).__name__}(name={name + '_2'!r})"
+            )
+        tags[explanation.tag] = explanation
+
+
+def _check_monitors(trainer: Trainer, everyone: list[Explanation]) -> None:
+    known = [tag for explanation in everyone for tag in explanation.scalars(explanation.explained)]
+    for monitor in schedule.monitors(trainer):
+        ours = any(monitor.metric.startswith(explanation.tag + "/") for explanation in everyone)
+        if ours and monitor.metric not in known:
+            close = difflib.get_close_matches(monitor.metric, known, n=3, cutoff=0.3) or known
+            raise ValueError(
+                f"{monitor.by} monitors {monitor.metric!r}, which no callback logs. Close: {', '.join(close)}. "
+                "Scalars of masks need a given Probe with masks=, and classes or layers must be among the settings"
+            )
+
+
+def _open_store(trainer: Trainer, everyone: list[Explanation]) -> RunStore | None:
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    if trainer not in _FOLDERS:
+        # only the main process knows the logger's version
+        folder = trainer.strategy.broadcast(_folder(trainer) if trainer.is_global_zero else "")
+        _FOLDERS[trainer] = Path(folder)
+        going_on = trainer.state.fn != "fit" or trainer.ckpt_path is not None
+        if trainer.is_global_zero and not going_on:
+            _move_aside(_FOLDERS[trainer])
+    return RunStore(_FOLDERS[trainer])
+
+
+def _folder(trainer: Trainer) -> str:
+    if trainer.loggers:
+        logger = trainer.loggers[0]
+        version = logger.version if isinstance(logger.version, str) else f"version_{logger.version or 0}"
+        parts = [part for part in (str(logger.name or ""), version, "xai") if part]
+        return str(Path(logger.save_dir or trainer.default_root_dir, *parts))
+    root = Path(trainer.default_root_dir) / "xai"
+    taken = [int(path.name.removeprefix("version_")) for path in root.glob("version_*") if path.name[8:].isdigit()]
+    return str(root / f"version_{max(taken, default=-1) + 1}")
+
+
+def _move_aside(folder: Path) -> None:
+    """A new run in an old run's folder must neither mix with its readings nor delete them."""
+    if (folder / MANIFEST).exists():
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}-before-{number}")).exists():
+            number += 1
+        folder.rename(aside)
+
+
+def _open_loggers(trainer: Trainer, everyone: list[Explanation], store: RunStore | None) -> None:
+    opened = Opening(
+        folder=None if store is None else store.folder,
+        fingerprints={e.tag.removeprefix("xai/"): e.explained.fingerprint for e in everyone if e.explained},
+        scalars=[tag for explanation in everyone for tag in explanation.scalars(explanation.explained)],
+        charts={title: tags for explanation in everyone for title, tags in explanation.charts().items()},
+    )
+    for logger in trainer.loggers:
+        try:
+            open_run(logger, opened)
+        except Exception as error:
+            everyone[0].warn(error, f"{type(logger).__name__} could not be prepared")

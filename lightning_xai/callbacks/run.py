@@ -1,0 +1,93 @@
+"""The one place that runs the user's model: it knows the strategy, the precision and how inputs become an output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, TypeAlias
+
+import torch
+
+from lightning_xai.callbacks.namespaces import NAMESPACES, LightningModule, Trainer
+from lightning_xai.functional.outputs import call
+from lightning_xai.probe import Probe, join_batch, map_tensors
+
+Forward: TypeAlias = "str | Callable[[Any, Any], Any] | None"
+"""How inputs become an output: None for the module's forward, a method's name, or a function of (model, inputs)."""
+
+
+class Run:
+    """One forward of the model, the way this Trainer needs it: ``run(inputs) -> output``.
+
+    ``run.model`` is the plain module, for names and hooks.
+    """
+
+    def __init__(self, trainer: Trainer, model: LightningModule, forward: Forward = None) -> None:
+        self.model: torch.nn.Module = model
+        self._trainer = trainer
+        self._forward = find_forward(model, forward)
+
+    def __call__(self, inputs: Any) -> Any:
+        with self._trainer.precision_plugin.forward_context():
+            return self._forward(self._entrance(), inputs)
+
+    def _entrance(self) -> Any:
+        # FSDP1 gathers its weights in the wrapper's forward alone; every other strategy takes the plain module
+        sharded = type(self._trainer.strategy.model).__name__ == "FullyShardedDataParallel"
+        return self._trainer.strategy.model if sharded else self.model
+
+    def prepare(self, probe: Probe, like: Any) -> Probe:
+        """The probe on the model's device, through the same conversions and hooks as the batch ``like``."""
+        if probe.prepared:
+            return probe.to(self._trainer.strategy.root_device)
+        batch = join_batch(probe, like)
+        batch = self._trainer.precision_plugin.convert_input(batch)
+        batch = self._trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
+        batch = self._trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        prepared = Probe.from_batch(batch)
+        inputs = map_tensors(prepared.inputs, lambda t: t.detach())
+        return replace(probe.to(self._trainer.strategy.root_device), inputs=inputs, masks=None, prepared=True)
+
+
+def find_forward(model: LightningModule, forward: Forward) -> Callable[[Any, Any], Any]:
+    """What ``forward=`` means for this model, as a function of (model, inputs).
+
+    Raises:
+        ValueError: where the module defines no forward, or has no method of that name.
+    """
+    if callable(forward):
+        return forward
+    if forward is None:
+        if type(model).forward in {namespace.LightningModule.forward for namespace in NAMESPACES}:
+            raise ValueError(
+                f"{type(model).__name__} defines no forward(), so its inputs cannot be explained: define one that "
+                "returns logits, or give forward= the name of a method that does, or a function of (model, inputs)"
+            )
+        return call
+    if "." in forward or ":" in forward:
+        imported: Callable[[Any, Any], Any] = import_object(forward)
+        return imported
+    method = getattr(type(model), forward, None)
+    if not callable(method):
+        raise ValueError(
+            f"forward={forward!r} is no method of {type(model).__name__}: give the name of one that takes the "
+            "probe's inputs, a function of (model, inputs), or its import path as 'module:function'"
+        )
+    return lambda module, inputs: call(getattr(module, forward), inputs)
+
+
+def import_object(path: str) -> Any:
+    """The object at ``module:qualname`` (or ``module.name``).
+
+    Raises:
+        ValueError: where there is none.
+    """
+    module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
+    try:
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"nothing can be imported from {path!r}: {error}. Write it as 'module:name'") from error
+    return found

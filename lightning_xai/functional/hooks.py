@@ -1,0 +1,337 @@
+"""The one place that touches module hooks: the guarded pass, the taps on layers, the trace of a forward."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from itertools import chain, count
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node, get_gradient_edge
+
+from lightning_xai.functional.layers import named_layers
+from lightning_xai.functional.nested import first_tensor, map_tensors, replace_first
+
+# ------------------------------------------------------------ the guarded pass
+
+
+@contextmanager
+def inspecting(model: nn.Module) -> Iterator[None]:
+    """Run `model` inside without leaving a trace in it or in the process, also when the body raises.
+
+    Inside: every module's `training` is False, all parameters are frozen, grad mode is off (but may be
+    turned on), inference mode is off, and compiled code runs eagerly, so that hooks are called.
+    Restored: training flags, `requires_grad`, `.grad`, parameters and buffers as objects, the buffers'
+    values, every global RNG stream, grad and inference mode, backend and autocast flags. The values of
+    parameters are not saved: nothing here writes them.
+    """
+    with _rng_restored(model), torch.inference_mode(False), torch.no_grad(), _eager(), _flags_set(model):
+        modules = list(model.modules())
+        training = [(module, module.training) for module in modules]
+        stores: list[dict[str, Any]] = [s for m in modules for s in (m._parameters, m._buffers) if s]
+        contents = [(store, dict(store)) for store in stores]
+        parameters = [(p, p.requires_grad, p.grad) for p in model.parameters() if not p.is_inference()]
+        buffers = [buffer for buffer in model.buffers() if not buffer.is_inference()]
+        values = [torch.empty_like(buffer) for buffer in buffers]
+        _copy(values, buffers)
+        try:
+            for module in modules:
+                module.training = False  # not model.eval(): users override it
+            for parameter, _, _ in parameters:
+                parameter.requires_grad_(False)
+            for store, content in contents:
+                for name, tensor in content.items():
+                    if tensor is not None and tensor.is_inference():  # autograd refuses to save it
+                        store[name] = _ordinary(tensor)
+            yield
+        finally:
+            for module, flag in training:
+                module.training = flag
+            for store, content in contents:
+                if len(store) != len(content) or any(store.get(n) is not t for n, t in content.items()):
+                    store.clear()
+                    store.update(content)
+            # through .data, since a copy_ would count as a change to any graph that holds the buffer
+            _copy([buffer.data for buffer in buffers], values)
+            for parameter, requires_grad, grad in parameters:
+                parameter.requires_grad_(requires_grad)
+                if parameter.grad is not grad:
+                    parameter.grad = grad
+
+
+def _copy(to: list[Tensor], source: list[Tensor]) -> None:
+    groups: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
+    for a, b in zip(to, source, strict=True):
+        pair = groups.setdefault((b.device, b.dtype), ([], []))
+        pair[0].append(a)
+        pair[1].append(b)
+    for a_group, b_group in groups.values():  # one kernel a group: a ResNet-50 has 159 small buffers
+        torch._foreach_copy_(a_group, b_group)
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    return nn.Parameter(tensor.clone(), False) if isinstance(tensor, nn.Parameter) else tensor.clone()
+
+
+@contextmanager
+def _rng_restored(model: nn.Module) -> Iterator[None]:
+    devices = {t.device for t in chain(model.parameters(), model.buffers())}
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        devices.add(torch.device("cuda", torch.cuda.current_device()))
+    streams: list[tuple[Callable[[Any], object], Any]] = [
+        (torch.set_rng_state, torch.get_rng_state()),
+        (random.setstate, random.getstate()),
+    ]
+    for device in devices:
+        if device.type not in ("cpu", "meta"):
+            rng = torch.get_device_module(device.type)
+            where = {} if device.type == "mps" else {"device": device}
+            streams.append((partial(rng.set_rng_state, **where), rng.get_rng_state(**where)))
+    if numpy := sys.modules.get("numpy"):
+        streams.append((numpy.random.set_state, numpy.random.get_state()))
+    try:
+        yield
+    finally:
+        for restore, state in streams:
+            restore(state)
+
+
+def _eager() -> AbstractContextManager[Any]:
+    # a compiled graph skips hooks that are younger than it; without dynamo (a second to import) there is none
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+@contextmanager
+def _flags_set(model: nn.Module) -> Iterator[None]:
+    mha, cudnn = torch.backends.mha, torch.backends.cudnn
+    fast_path, cache, cudnn_enabled = mha.get_fastpath_enabled(), torch.is_autocast_cache_enabled(), cudnn.enabled
+    try:
+        mha.set_fastpath_enabled(False)  # it calls no submodule, so no hook
+        torch.set_autocast_cache_enabled(False)  # a cast made without grad would cut a training step around us
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            cudnn.enabled = False  # cuDNN has no RNN backward in eval mode
+        yield
+    finally:
+        mha.set_fastpath_enabled(fast_path)
+        torch.set_autocast_cache_enabled(cache)
+        if cudnn.enabled != cudnn_enabled:
+            cudnn.enabled = cudnn_enabled
+
+
+# ------------------------------------------------------------ taps: activations and what they do to the scores
+
+
+class DisconnectedError(ValueError):
+    """The scores do not depend on a tapped layer."""
+
+
+@contextmanager
+def tapping(
+    model: nn.Module, layers: Mapping[str, nn.Module], forward: Callable[[], Tensor]
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """The outputs of `layers` during `forward()`, and the scores it returns, connected by a graph.
+
+    Used inside `inspecting`. Below the first tapped layer there is no graph. Of a layer that is called
+    several times the last call is taken, of an output with several tensors the first. Differentiate
+    with `torch.autograd.grad`, inside the context: a checkpointed block runs again in the backward.
+
+    Raises:
+        ValueError: a layer did not run.
+        DisconnectedError: the scores do not depend on a layer.
+        TypeError: a layer's output has no floating-point tensor.
+    """
+    for careful in (False, True):
+        with ExitStack() as stack:
+            taps = _Taps(careful)
+            for name, layer in layers.items():
+                stack.callback(layer.register_forward_hook(partial(taps.hook, name)).remove)
+            # a no_grad block of the user's ends in the mode it began with: carefully means with grad
+            with torch.set_grad_enabled(careful):
+                scores = forward()
+            taps.recording = False
+            if never := [name for name in layers if name not in taps.tensors]:
+                raise ValueError(_never_ran(never, [call.name for call in trace(model, forward)]))
+            cut = taps.unconnected(scores)
+            if not cut and not taps.overwritten():
+                with torch.enable_grad():
+                    yield taps.tensors, scores
+                return
+    if cut:
+        raise DisconnectedError(
+            f"the scores do not depend on {' and '.join(map(repr, cut))}: its output does not reach them, or passes "
+            "through detach(), numpy or reentrant checkpointing on the way. Take a layer that the scores depend on."
+        )
+    raise AssertionError("a private clone cannot be overwritten")
+
+
+class _Taps:
+    def __init__(self, careful: bool) -> None:
+        self.careful = careful
+        self.recording = True
+        self.tensors: dict[str, Tensor] = {}
+        self.versions: dict[str, int] = {}
+
+    def hook(self, name: str, module: nn.Module, args: Any, output: Any) -> Any:
+        tensor = first_tensor(output)
+        if tensor is None or not tensor.is_floating_point():
+            given = type(output).__name__ if tensor is None else str(tensor.dtype)
+            raise TypeError(
+                f"layer {name!r} ({type(module).__name__}) returns {given}; only a floating-point tensor, "
+                "or a collection that starts with one, can be explained"
+            )
+        torch.set_grad_enabled(True)
+        if self.careful:
+            tensor = tensor.clone()
+        if not tensor.requires_grad:
+            tensor = tensor.detach().requires_grad_()
+        if self.recording:
+            self.tensors[name], self.versions[name] = tensor, tensor._version
+        # a clone, since an in-place operation may follow
+        return replace_first(output, tensor.clone())
+
+    def unconnected(self, scores: Tensor) -> list[str]:
+        nodes = graph_nodes(scores)
+        return [name for name, tensor in self.tensors.items() if get_gradient_edge(tensor).node not in nodes]
+
+    def overwritten(self) -> bool:
+        """Whether something wrote into a tapped tensor through another reference to it."""
+        return any(tensor._version != self.versions[name] for name, tensor in self.tensors.items())
+
+
+def graph_nodes(tensor: Tensor) -> set[Node]:
+    """The autograd nodes that `tensor` was computed by."""
+    waiting = [tensor.grad_fn] if tensor.grad_fn is not None else []
+    seen: set[Node] = set(waiting)
+    while waiting:
+        for following, _ in waiting.pop().next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+    return seen
+
+
+def _never_ran(never: list[str], ran: list[str]) -> str:
+    names = list(dict.fromkeys(ran))
+    shown = ", ".join(names[-12:])
+    return (
+        f"layer {' and '.join(map(repr, never))} did not run in this forward. "
+        f"Layers that did{', the last 12' if len(names) > 12 else ''}: {shown or 'none'}."
+    )
+
+
+# ------------------------------------------------------------ the trace of a forward
+
+
+class Call(NamedTuple):
+    """One call of a layer that returned a floating-point tensor (or a collection that starts with one)."""
+
+    name: str
+    module: nn.Module
+    shape: tuple[int, ...]
+
+
+def trace(model: nn.Module, forward: Callable[[], object]) -> list[Call]:
+    """The calls of all layers of `model` in one `forward()` without grad, in the order they returned."""
+    calls: list[Call] = []
+
+    def hook(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        tensor = first_tensor(output)
+        if tensor is not None and tensor.is_floating_point():
+            calls.append(Call(name, module, tuple(tensor.shape)))
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in named_layers(model).items():
+            stack.callback(module.register_forward_hook(partial(hook, name)).remove)
+        forward()
+    return calls
+
+
+# ------------------------------------------------------------ running again what is behind a layer
+
+
+class Tail(NamedTuple):
+    """One sample's last call of a layer, and the outputs of what had finished before it."""
+
+    layer: nn.Module
+    calls: int
+    output: Any
+    before: list[tuple[nn.Module, Any]]
+
+
+def record_tail(model: nn.Module, layer: nn.Module, forward: Callable[[], object]) -> Tail:
+    """Run `forward()` on one sample without grad and keep what `continuing` needs, the whole calls only."""
+    running: list[int] = []
+    finished: list[tuple[int, nn.Module, Any]] = []
+    before: list[tuple[nn.Module, Any]] = []
+    outputs: list[Any] = []
+    clock = count()
+
+    def started(module: nn.Module, args: Any) -> None:
+        running.append(next(clock))
+        if module is layer:
+            before[:] = [(done, output) for _, done, output in finished]
+
+    def returned(module: nn.Module, args: Any, output: Any) -> None:
+        start = running.pop()
+        while finished and finished[-1][0] > start:
+            finished.pop()  # inside of this one, which is skipped as a whole
+        output = map_tensors(torch.clone, output)  # the original may be written to
+        finished.append((start, module, output))
+        if module is layer:
+            outputs.append(output)
+
+    with ExitStack() as stack, torch.no_grad():
+        for module in model.modules():
+            if module is not model:
+                stack.callback(module.register_forward_pre_hook(started).remove)
+                stack.callback(module.register_forward_hook(returned).remove)
+        forward()
+    return Tail(layer, len(outputs), outputs[-1], before)
+
+
+@contextmanager
+def continuing(tail: Tail, activation: Tensor, *, skip: bool) -> Iterator[None]:
+    """Inside, a forward of `len(activation)` copies of the sample has `activation` as the layer's output.
+
+    With `skip`, modules that had finished before the layer return what they returned then, without running.
+    """
+    original = None  # stands for a call that runs
+    answers: dict[nn.Module, list[Any]] = {}
+    if skip:
+        for module, output in tail.before:
+            answers.setdefault(module, []).append(output)
+    else:
+        answers[tail.layer] = [original] * (tail.calls - 1)
+    answers.setdefault(tail.layer, []).append(replace_first(tail.output, activation))
+
+    def expand(tensor: Tensor) -> Tensor:
+        return tensor.expand(len(activation), *tensor.shape[1:]) if tensor.shape[:1] == (1,) else tensor
+
+    with ExitStack() as stack:
+        for module, outputs in answers.items():
+            waiting = iter([map_tensors(expand, output) for output in outputs])
+            stack.enter_context(_forward_replaced(module, waiting))
+        yield
+
+
+@contextmanager
+def _forward_replaced(module: nn.Module, waiting: Iterator[Any]) -> Iterator[None]:
+    forward, own = module.forward, vars(module).get("forward")
+
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        output = next(waiting, None)
+        return forward(*args, **kwargs) if output is None else output
+
+    vars(module)["forward"] = answer
+    try:
+        yield
+    finally:
+        if own is None:
+            del vars(module)["forward"]
+        else:
+            vars(module)["forward"] = own

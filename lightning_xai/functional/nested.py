@@ -1,0 +1,82 @@
+"""Tensors inside tuples, mappings and output objects: find them, change them, cut them to some samples."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def first_tensor(tree: Any) -> Tensor | None:
+    """The first tensor inside `tree`, or None."""
+    return next(_tensors(tree), None)
+
+
+def replace_first(tree: Any, tensor: Tensor) -> Any:
+    """A copy of `tree` whose first tensor is `tensor`; the other parts are the same objects."""
+    if isinstance(tree, Tensor):
+        return tensor
+    for key, value in _items(tree):
+        if first_tensor(value) is not None:
+            return _with(tree, {key: replace_first(value, tensor)})
+    raise TypeError(f"there is no tensor in a {type(tree).__name__}")
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """`tree` with `change` applied to each tensor; the same object where nothing changed."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    changed = {key: map_tensors(change, value) for key, value in _items(tree)}
+    changed = {key: value for key, value in _items(tree) if changed[key] is not value} and changed
+    return _with(tree, changed) if changed else tree
+
+
+def select(tree: Any, rows: Tensor | slice, size: int) -> Any:
+    """The samples `rows` of every tensor in `tree` whose first dimension is `size`."""
+    return map_tensors(lambda t: t[rows] if t.ndim and t.shape[0] == size else t, tree)
+
+
+def _items(tree: Any) -> Sequence[tuple[Any, Any]]:
+    if isinstance(tree, Mapping):
+        return list(tree.items())
+    if isinstance(tree, (tuple, list)):
+        return list(enumerate(tree))
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
+    return []
+
+
+def _with(tree: Any, changed: Mapping[Any, Any]) -> Any:
+    if isinstance(tree, (tuple, list)):
+        values = [changed.get(index, value) for index, value in enumerate(tree)]
+        return tree._make(values) if hasattr(tree, "_make") else type(tree)(values)
+    new = copy.copy(tree)
+    for key, value in changed.items():
+        if isinstance(tree, Mapping):
+            new[key] = value
+        else:  # object.__setattr__: also frozen dataclasses
+            object.__setattr__(new, key, value)
+    return new
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    if isinstance(tree, Tensor):
+        yield tree
+    for _, value in _items(tree):
+        yield from _tensors(value)
+
+
+def usable(tree: Any) -> Any:
+    """`tree` with tensors that a new graph may hold: no inference tensors, nothing that requires grad."""
+
+    def change(tensor: Tensor) -> Tensor:
+        if tensor.is_inference():
+            return tensor.clone()
+        return tensor.detach() if tensor.requires_grad else tensor
+
+    with torch.inference_mode(False), torch.no_grad():
+        return map_tensors(change, tree)

@@ -1,0 +1,84 @@
+"""Pictures and tables as files, for every logger that has no module of its own, and for none at all."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from lightning_utilities.core import rank_zero
+from PIL import Image
+
+from lightning_xai.render import draw
+from lightning_xai.report import Opening, Report, TableRow
+
+COLUMNS = ("epoch", "step", "sample_id", "label", "prediction", "confidence")
+
+
+class Files:
+    """Stands in for a logger where the Trainer has none.
+
+    Args:
+        folder: where ``pictures/<tag>/<step>.png`` and ``tables/<tag>/<step>.csv`` go; None writes nothing.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+
+
+_folders: WeakKeyDictionary[object, Path | None] = WeakKeyDictionary()
+
+
+def open_run(logger: object, opening: Opening) -> None:
+    """Remember the folder, and say once for each logger where its pictures are."""
+    folder = logger.folder if isinstance(logger, Files) else opening.folder
+    said = _folders.get(logger) == folder
+    _folders[logger] = folder
+    if folder is not None and not said:
+        who = "No logger" if isinstance(logger, Files) else type(logger).__name__
+        rank_zero.log.info(f"{who} takes no pictures from lightning_xai: they are written to {folder}.")
+
+
+def log_report(logger: object, report: Report, step: int) -> None:
+    """Write ``pictures/<tag>/<step>.png`` and ``tables/<tag>/<step>.csv``, over what is there.
+
+    Raises:
+        RuntimeError: the logger was not opened.
+    """
+    folder = _folder(logger)
+    if folder is None:
+        return
+    for tag, picture in report.pictures.items():
+        path = _path(folder / "pictures", tag, f"{step:08d}.png")
+        Image.fromarray(draw(picture).numpy()).save(path)
+    for tag, rows in report.tables.items():
+        _write_table(_path(folder / "tables", tag, f"{step:08d}.csv"), rows, report.epoch, step)
+
+
+def _folder(logger: object) -> Path | None:
+    if isinstance(logger, Files):
+        return logger.folder
+    if logger not in _folders:
+        raise RuntimeError(
+            f"log_report got a {type(logger).__name__} that was not opened, so there is no folder for its "
+            "pictures. Call open_run(logger, opening) first."
+        )
+    return _folders[logger]
+
+
+def _path(folder: Path, tag: str, name: str) -> Path:
+    # A tag holds names of layers and classes, and these any character at all.
+    parts = [re.sub(r"[^\w.#+ -]", "_", part).strip(". ") or "_" for part in tag.split("/")]
+    path = folder.joinpath(*parts, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _write_table(path: Path, rows: Sequence[TableRow], epoch: int, step: int) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for row in rows:
+            writer.writerow([epoch, step, row.sample_id, row.label, row.prediction, row.confidence])

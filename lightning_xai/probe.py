@@ -1,0 +1,281 @@
+"""Probe: the fixed batch that every reading explains."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+Inputs: TypeAlias = Any
+"""What a model takes: a tensor, a tuple of tensors or a mapping of tensors; the first dimension is the samples."""
+
+LABEL_KEYS = ("labels", "label", "targets", "target", "y")
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """The fixed samples that are explained again and again while a model trains.
+
+    Args:
+        inputs: what the model takes: a tensor, a tuple or a mapping of tensors with N samples first.
+        targets: (N,) class indices, if known.
+        masks: name -> (N, H, W) bool: where the evidence is, if known.
+        class_names: the name of each class index.
+        mean: per channel, undoes the normalisation of image inputs for display, with ``std``.
+        std: per channel.
+        tokens: per sample its token strings, for text.
+        prepared: the inputs have already been through the transfer hooks of the LightningModule.
+
+    Raises:
+        ValueError: on sizes or shapes that do not fit together.
+        TypeError: on targets that are no class indices.
+    """
+
+    inputs: Inputs
+    targets: Tensor | None = None
+    masks: Mapping[str, Tensor] | None = field(default=None, kw_only=True)
+    class_names: Sequence[str] | None = field(default=None, kw_only=True)
+    mean: Sequence[float] | None = field(default=None, kw_only=True)
+    std: Sequence[float] | None = field(default=None, kw_only=True)
+    tokens: Sequence[Sequence[str]] | None = field(default=None, kw_only=True)
+    prepared: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        sizes = {len(t) for t in tensors(self.inputs) if t.ndim}
+        if not sizes:
+            raise TypeError(
+                f"a Probe needs tensors as inputs, got {type(self.inputs).__name__}: give a tensor, a tuple or a "
+                "mapping of tensors whose first dimension is the samples"
+            )
+        if len(sizes) > 1:
+            raise ValueError(f"the Probe's inputs disagree on the number of samples: {sorted(sizes)}")
+        n = sizes.pop()
+        if n == 0:
+            raise ValueError("a Probe needs at least one sample, got none")
+        if self.targets is not None:
+            _check_targets(self.targets, n)
+            if self.class_names is not None and int(self.targets.max()) >= len(self.class_names):
+                raise ValueError(
+                    f"target {int(self.targets.max())} has no name among {len(self.class_names)} class_names "
+                    f"({', '.join(self.class_names)})"
+                )
+        for name, mask in (self.masks or {}).items():
+            self._check_mask(name, mask, n)
+        if self.tokens is not None and len(self.tokens) != n:
+            raise ValueError(f"{len(self.tokens)} token lists were given for {n} samples")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together: give both or none")
+
+    def _check_mask(self, name: str, mask: Tensor, n: int) -> None:
+        image = self.image
+        expected = (n, *image.shape[-2:]) if image is not None else None
+        if mask.ndim != 3 or len(mask) != n or (expected and tuple(mask.shape) != expected):
+            raise ValueError(
+                f"mask {name!r} has shape {tuple(mask.shape)}, expected "
+                f"{expected or f'({n}, H, W)'}: one bool map a sample, at the size of its image"
+            )
+        if mask.dtype != torch.bool:
+            raise TypeError(f"mask {name!r} is {mask.dtype}, expected torch.bool: compare it (mask > 0) first")
+
+    @classmethod
+    def from_batch(
+        cls,
+        batch: Any,
+        size: int | None = None,
+        *,
+        labels: Callable[[Any], Tensor] | None = None,
+        **fields: Any,
+    ) -> Probe:
+        """The first ``size`` samples of a batch: a tensor, (inputs, labels, ...) or a mapping with a label key."""
+        inputs, targets = split_batch(batch, labels)
+        return cls(inputs, targets, **fields)[slice(size)]
+
+    @classmethod
+    def from_dataset(cls, dataset: Any, indices: Sequence[int], **fields: Any) -> Probe:
+        """The samples ``dataset[i]``, collated as a DataLoader does by default."""
+        size = len(dataset)
+        outside = [i for i in indices if not -size <= i < size]
+        if outside:
+            raise ValueError(f"the dataset has {size} samples, so it has none at {outside}: take indices below {size}")
+        return cls.from_batch(default_collate([dataset[i] for i in indices]), **fields)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Probe:
+        """The Probe that `save` wrote to ``path``."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no saved Probe at {path}: Probe(...).save(path) writes one")
+        return cls.from_state(torch.load(path, map_location="cpu", weights_only=True))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write it to one file, on the CPU; loads with ``weights_only``."""
+        torch.save(self.state(), path)
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and primitives alone, as a checkpoint can hold them."""
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        state["inputs"] = map_tensors(self.inputs, lambda t: t.detach().cpu())
+        state["targets"] = None if self.targets is None else self.targets.cpu()
+        state["masks"] = None if self.masks is None else {k: m.cpu() for k, m in self.masks.items()}
+        for name in ("class_names", "mean", "std"):
+            state[name] = None if state[name] is None else list(state[name])
+        state["tokens"] = None if self.tokens is None else [list(row) for row in self.tokens]
+        return state
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Probe:
+        """The Probe whose `state` this is."""
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(state) - known):
+            raise ValueError(f"this is no Probe's state: it holds {unknown}, a Probe has {sorted(known)}")
+        return cls(**state)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits, the same for the same inputs and targets on every machine."""
+        digest = hashlib.sha256()
+        held = [self.inputs, {} if self.targets is None else {"targets": self.targets}]
+        for tensor in tensors(held):
+            flat = tensor.detach().cpu().contiguous().flatten()
+            digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def image(self) -> Tensor | None:
+        """The first (N, 1 or 3, H, W) tensor among the inputs, None where there is none."""
+        return next((t for t in tensors(self.inputs) if t.ndim == 4 and t.shape[1] in (1, 3)), None)
+
+    def images(self) -> Tensor | None:
+        """(N, H, W, 3) uint8 for display, None where the inputs are no images.
+
+        Without ``mean`` and ``std``, values outside [0, 1] are stretched by one range for all samples.
+        """
+        image = self.image
+        if image is None:
+            return None
+        image = image.detach().cpu()
+        if image.dtype == torch.uint8:
+            shown = image
+        else:
+            shown = image.float()
+            if self.mean is not None and self.std is not None:
+                shape = (1, -1, 1, 1)
+                shown = shown * torch.tensor(self.std).view(shape) + torch.tensor(self.mean).view(shape)
+            elif shown.min() < 0 or shown.max() > 1:
+                shown = (shown - shown.min()) / (shown.max() - shown.min()).clamp_min(1e-12)
+            shown = (shown.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
+        return shown.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
+
+    def label(self, index: int) -> str:
+        """The name of a class index; the index itself where it has no name."""
+        names = self.class_names or ()
+        return names[index] if 0 <= index < len(names) else str(index)
+
+    def to(self, device: torch.device | str) -> Probe:
+        """The same Probe with its inputs and targets on ``device``."""
+        return replace(
+            self,
+            inputs=map_tensors(self.inputs, lambda t: t.to(device)),
+            targets=None if self.targets is None else self.targets.to(device),
+        )
+
+    def __len__(self) -> int:
+        return next(len(t) for t in tensors(self.inputs) if t.ndim)
+
+    def __getitem__(self, index: slice | Sequence[int]) -> Probe:
+        """The samples at ``index``, in its order."""
+        chosen = range(len(self))[index] if isinstance(index, slice) else index
+        keep = torch.as_tensor(list(chosen), dtype=torch.long)
+        return replace(
+            self,
+            inputs=map_tensors(self.inputs, lambda t: t[keep.to(t.device)] if t.ndim else t),
+            targets=None if self.targets is None else self.targets[keep.to(self.targets.device)],
+            masks=None if self.masks is None else {name: m[keep] for name, m in self.masks.items()},
+            tokens=None if self.tokens is None else [self.tokens[i] for i in keep.tolist()],
+        )
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """The tensors of a nest of tuples, lists and mappings, in order."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    items = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, (tuple, list)) else ()
+    return [tensor for item in items for tensor in tensors(item)]
+
+
+def map_tensors(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same nest of tuples, lists and mappings with ``function`` of each tensor in the tensor's place."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, Mapping):
+        return {key: map_tensors(value, function) for key, value in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(map_tensors(item, function) for item in tree))
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(map_tensors(item, function) for item in tree)
+    return tree
+
+
+def label_key(batch: Any) -> str | int | None:
+    """Where a batch keeps its labels: a mapping's key, a sequence's second place, or nowhere."""
+    if isinstance(batch, Mapping):
+        return next((key for key in LABEL_KEYS if key in batch), None)
+    return 1 if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
+
+
+def split_batch(batch: Any, labels: Callable[[Any], Tensor] | None = None) -> tuple[Inputs, Tensor | None]:
+    """A batch's inputs, and its class indices (N,) or None.
+
+    Labels that are no class indices (regression values, one a pixel, multi-hot) count as none.
+    """
+    key = label_key(batch)
+    found = labels(batch) if labels is not None else None if key is None else batch[key]
+    if isinstance(batch, Mapping):
+        inputs: Any = {name: value for name, value in batch.items() if name != key and tensors(value)}
+    else:
+        inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+    if labels is not None:
+        _check_targets(found, None)
+    return inputs, found if _are_classes(found) else None
+
+
+def join_batch(probe: Probe, like: Any) -> Any:
+    """The probe's inputs and targets in the structure of the batch ``like``, as transfer hooks expect it."""
+    key = label_key(like)
+    if key is None:
+        return probe.inputs
+    targets = probe.targets if probe.targets is not None else torch.zeros(len(probe), dtype=torch.long)
+    if isinstance(like, Mapping):
+        named = probe.inputs if isinstance(probe.inputs, Mapping) else None
+        if named is None:
+            place = next((name for name, value in like.items() if name != key and isinstance(value, Tensor)), None)
+            named = {place: probe.inputs}
+        return {**named, key: targets}
+    return type(like)((probe.inputs, targets)) if type(like) in (tuple, list) else (probe.inputs, targets)
+
+
+def _are_classes(labels: Any) -> bool:
+    whole = isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.is_complex())
+    return whole and labels.ndim == 1 and labels.dtype != torch.bool
+
+
+def _check_targets(targets: Any, n: int | None) -> None:
+    if not _are_classes(targets):
+        given = (
+            f"a {targets.dtype} tensor of shape {tuple(targets.shape)}"
+            if isinstance(targets, Tensor)
+            else f"a {type(targets).__name__}"
+        )
+        raise TypeError(
+            f"the targets are {given}, expected class indices: a whole-number tensor of shape (N,). "
+            "For other tasks leave them out and give the callback target=, a function of the model's output"
+        )
+    if n is not None and len(targets) != n:
+        raise ValueError(f"{len(targets)} targets were given for {n} samples")

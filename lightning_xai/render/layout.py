@@ -1,0 +1,80 @@
+"""Tiles (h, w, 3) uint8 put beside and below each other on one neutral background."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_xai.render import text
+from lightning_xai.render.colormap import blend
+from lightning_xai.render.text import FAINT, INK, PAPER
+
+TITLE, CAPTION, SMALL = 15, 12, 11
+_NARROWEST, _MARGIN = 400, 14
+
+
+def blank(height: int, width: int) -> Tensor:
+    """Background."""
+    return torch.tensor(PAPER, dtype=torch.uint8).expand(height, width, 3)
+
+
+def padded(tile: Tensor, height: int, width: int, *, middle: bool = False) -> Tensor:
+    """The tile in the middle of a background at least this large; at its top unless ``middle``."""
+    height, width = max(height, tile.shape[0]), max(width, tile.shape[1])
+    canvas = blank(height, width).clone()
+    top = (height - tile.shape[0]) // 2 if middle else 0
+    left = (width - tile.shape[1]) // 2
+    canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    return canvas
+
+
+def left(tile: Tensor, width: int) -> Tensor:
+    """The tile at the left of a background of at least this width."""
+    return torch.cat([tile, blank(tile.shape[0], max(0, width - tile.shape[1]))], 1)
+
+
+def beside(tiles: Sequence[Tensor], gap: int, *, middle: bool = False) -> Tensor:
+    """Tiles in a row, as high as the highest."""
+    height = max(tile.shape[0] for tile in tiles)
+    parts = [padded(tile, height, 0, middle=middle) for tile in tiles]
+    spaced = [part for tile in parts for part in (tile, blank(height, gap))]
+    return torch.cat(spaced[:-1], 1)
+
+
+def below(tiles: Sequence[Tensor], gap: int) -> Tensor:
+    """Tiles in a column, left-aligned, as wide as the widest."""
+    width = max(tile.shape[1] for tile in tiles)
+    spaced = [part for tile in tiles for part in (left(tile, width), blank(gap, width))]
+    return torch.cat(spaced[:-1], 0)
+
+
+def legend(scale: float | None, base: float) -> Tensor:
+    """The colours as they look over a grey of 0 to 255, with the values they begin and end at."""
+    values = torch.linspace(0, 1, 120).expand(12, 120)
+    bar = blend(torch.full((12, 120, 3), base), values)
+    if scale is None:
+        first, last = "each map on its own scale:  0", "maximum"
+    else:
+        first, last = "relevance  0", f"{scale:.3g}"
+    return beside([_label(first), bar, _label(last)], 8, middle=True)
+
+
+def _label(line: str) -> Tensor:
+    return text.block(line, text.measure(line, SMALL), SMALL, rows=1, ink=FAINT)
+
+
+def framed(title: str, scale: float | None, body: Tensor, *, base: float = 118.0) -> Tensor:
+    """A body under its title and legend, with a margin all round."""
+    key = legend(scale, base)
+    width = max(body.shape[1], _NARROWEST)
+    room = width - key.shape[1] - 24
+    if room >= min(text.measure(title, TITLE, bold=True), 320):
+        heading = text.block(title, room, TITLE, bold=True, ink=INK)
+        header = beside([heading, key], 24, middle=True)
+    else:
+        header = below([text.block(title, width, TITLE, bold=True, ink=INK), key], 6)
+    page = below([header, body], 12)
+    height, width = page.shape[:2]
+    return padded(page, height + 2 * _MARGIN, width + 2 * _MARGIN, middle=True)

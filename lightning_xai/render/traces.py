@@ -1,0 +1,69 @@
+"""Maps along one axis, with the signals over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from lightning_xai.render import text
+from lightning_xai.render.colormap import blend
+from lightning_xai.render.dispatch import draw
+from lightning_xai.render.layout import CAPTION, below, framed
+from lightning_xai.render.overlay import notes, strength
+from lightning_xai.render.text import FAINT, PAPER
+from lightning_xai.report import Traces
+
+_WIDTH, _DPI, _BASE = 720, 100, 238.0
+_LINES = ("#1a1a1a", "#0b5fa5", "#00776b", "#7a4fb0", "#5c5c5c")
+
+
+@draw.register(Traces)
+def draw_traces(picture: Traces) -> Tensor:
+    """One panel a sample, its caption above it: (H, W, 3) uint8."""
+    values = strength(picture.maps, picture.scale)
+    panels = []
+    for row, (caption, note) in enumerate(zip(picture.captions, notes(picture.maps), strict=True)):
+        signal = None if picture.signals is None else picture.signals[row]
+        panel = _panel(signal, values[row])
+        heading = "   ".join([*caption.split("\n"), *([f"({note})"] if note else [])])
+        panels += [text.block(heading, _WIDTH, CAPTION), panel]
+    return framed(picture.title, picture.scale, below(panels, 4), base=_BASE)
+
+
+def _panel(signal: Tensor | None, values: Tensor) -> Tensor:
+    length = len(values) if signal is None else signal.shape[-1]
+    # As many columns as the panel has pixels: the colours blend as they do over images.
+    shades = F.interpolate(values.view(1, 1, -1), _WIDTH, mode="linear", align_corners=False).view(1, -1)
+    colors = blend(torch.full((1, _WIDTH, 3), _BASE), shades)
+
+    inches, foot, body = (0.9, 0.3, 0.6) if signal is None else (1.5, 0.2, 0.75)
+    figure = Figure(figsize=(_WIDTH / _DPI, inches), dpi=_DPI, facecolor=_rgb(PAPER))
+    axes = figure.add_axes((0.07, foot, 0.92, body))
+    axes.set_xlim(-0.5, length - 0.5)
+    if signal is None:
+        axes.set_yticks([])
+    else:
+        for channel, line in enumerate(signal.detach().float().cpu()):
+            axes.plot(line.numpy(), color=_LINES[channel % len(_LINES)], linewidth=1.1)
+    bottom, top = axes.get_ylim()
+    axes.imshow(colors.numpy(), extent=(-0.5, length - 0.5, bottom, top), aspect="auto", zorder=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(labelsize=8, colors=_rgb(FAINT), length=3)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    width, height = canvas.get_width_height()
+    pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
+    return pixels.view(height, width, 4)[..., :3]
+
+
+def _rgb(color: tuple[int, int, int]) -> tuple[float, float, float]:
+    red, green, blue = color
+    return red / 255, green / 255, blue / 255

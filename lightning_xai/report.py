@@ -1,0 +1,137 @@
+"""What one reading says: scalars, described pictures and table rows. Nothing here is drawn yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+
+class Picture:
+    """A described picture. `lightning_xai.render.draw` holds one drawing function for each subclass."""
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay(Picture):
+    """One heatmap over one image.
+
+    Args:
+        image: (H, W, 3) uint8.
+        map: (h, w) float, as measured: not scaled, not resized.
+        scale: the value that takes the last colour; None takes the map's own maximum.
+    """
+
+    image: Tensor
+    map: Tensor
+    scale: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Grid(Picture):
+    """One column a sample: the image, the heatmap over it, the caption.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        maps: (N, h, w) float, as measured.
+        captions: N strings; a newline starts a new line.
+        scale: the value that takes the last colour in every column; None scales each map by its own maximum.
+        title: one line above the grid.
+    """
+
+    images: Tensor
+    maps: Tensor
+    captions: Sequence[str]
+    scale: float | None
+    title: str
+
+
+@dataclass(frozen=True, eq=False)
+class Filmstrip(Picture):
+    """The history of the same samples: one row a sample, the image first, then one column a reading.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        maps: (N, T, h, w) float, as measured.
+        captions: N strings, one a row; a newline starts a new line.
+        columns: T strings, one a reading (``"epoch 3"``).
+        scale: the value that takes the last colour in every column; None scales each map by its own maximum.
+        title: one line above the strip.
+    """
+
+    images: Tensor
+    maps: Tensor
+    captions: Sequence[str]
+    columns: Sequence[str]
+    scale: float | None
+    title: str
+
+
+@dataclass(frozen=True, eq=False)
+class Traces(Picture):
+    """Maps along one axis, one panel a sample: the signal as lines over a background coloured by the map.
+
+    Args:
+        signals: (N, C, L) float, or None where there is nothing to draw but the map.
+        maps: (N, l) float, as measured; stretched over the signal.
+        captions: N strings; a newline starts a new line.
+        scale: the value that takes the last colour in every panel; None scales each map by its own maximum.
+        title: one line above the panels.
+    """
+
+    signals: Tensor | None
+    maps: Tensor
+    captions: Sequence[str]
+    scale: float | None
+    title: str
+
+
+@dataclass(frozen=True, eq=False)
+class TableRow:
+    """One sample of one reading, for loggers that keep tables.
+
+    ``sample_id`` is the sample's place in the probe, ``input`` its image (H, W, 3) uint8 where it has one.
+    """
+
+    sample_id: int
+    label: str
+    prediction: str
+    confidence: float
+    input: Tensor | None
+    heatmap: Picture
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """One reading, ready to log. Keys are whole tags (``xai/grad_cam/layer4/drift``).
+
+    Args:
+        epoch: the epoch the reading belongs to.
+        scalars: tag -> value.
+        pictures: tag -> description; drawn by `lightning_xai.render`.
+        tables: tag -> rows.
+    """
+
+    epoch: int
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    tables: Mapping[str, Sequence[TableRow]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """What a logger is told once, before the first report of a run.
+
+    Args:
+        folder: where pictures and tables may be put as files; None where nothing may be written.
+        fingerprints: callback name -> fingerprint of its probe, for those known at the start.
+        scalars: every scalar tag the run is going to log.
+        charts: chart title -> the scalar tags it draws together; a value followed by the tags of its band, which
+            end in ``lower`` and ``upper``, is drawn with this band where the logger can.
+    """
+
+    folder: Path | None
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    scalars: Sequence[str] = ()
+    charts: Mapping[str, Sequence[str]] = field(default_factory=dict)

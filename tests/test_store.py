@@ -1,0 +1,120 @@
+"""RunStore: what is written comes back, whole or not at all."""
+
+import json
+
+import pytest
+import torch
+
+from lightning_xai.probe import Probe
+from lightning_xai.reading import Measured, Reading, thinned
+from lightning_xai.store import RunStore, load_run, reading_from_state, reading_state
+
+
+def reading(step, epoch=None, scale=1.0):
+    generator = torch.Generator().manual_seed(step)
+    rows = {
+        "maps/auto": torch.rand(3, 7, 7, generator=generator) * scale,
+        "prediction": torch.tensor([0, 2, 1]),
+        "confidence": torch.rand(3, generator=generator),
+    }
+    return Reading(step if epoch is None else epoch, step, Measured(rows, {"peak/auto": torch.tensor(scale)}))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1.0, 1e9])
+def test_maps_survive_at_any_magnitude(tmp_path, scale):
+    written = reading(5, scale=scale)
+    RunStore(tmp_path).add("grad_cam", written)
+    (found,) = RunStore(tmp_path).history("grad_cam")
+    assert (found.epoch, found.step) == (5, 5)
+    rows, expected = found.measured.rows, written.measured.rows
+    assert list(rows) == list(expected)
+    assert (rows["maps/auto"] - expected["maps/auto"]).abs().max() <= 1e-3 * scale
+    assert rows["confidence"].equal(expected["confidence"])
+    assert rows["prediction"].equal(expected["prediction"])
+    assert found.measured.shared["peak/auto"].item() == torch.tensor(scale).item()
+
+
+def test_zero_and_nan_maps_stay_what_they_are():
+    maps = torch.tensor([[[0.0, 0.0]], [[float("nan"), 1.0]]])
+    state = reading_state(Reading(0, 0, Measured({"maps/auto": maps})))
+    again = reading_from_state(state).measured.rows["maps/auto"]
+    assert torch.allclose(again, maps, equal_nan=True)
+
+
+def test_states_load_with_weights_only(tmp_path):
+    torch.save(reading_state(reading(1)), tmp_path / "state.pt")
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 1
+
+
+def test_history_is_in_order_of_steps_and_other_stages_are_beside_it(tmp_path):
+    store = RunStore(tmp_path)
+    for step in (100, 20, 3):
+        store.add("grad_cam", reading(step))
+    store.add("grad_cam", reading(50), stage="validate")
+    assert [r.step for r in store.history("grad_cam")] == [3, 20, 100]
+    assert (tmp_path / "grad_cam" / "validate-50.pt").exists()
+    store.drop_after("grad_cam", 20)
+    assert [r.step for r in store.history("grad_cam")] == [3, 20]
+
+
+def test_a_resumed_run_takes_over_what_came_before(tmp_path):
+    old, new = RunStore(tmp_path / "old"), RunStore(tmp_path / "new")
+    probe = Probe(torch.rand(3, 3, 4, 4))
+    old.add_probe(probe)
+    for step in (1, 2, 3):
+        old.add("grad_cam", reading(step))
+    new.adopt(old, "grad_cam", until=2)
+    assert [r.step for r in new.history("grad_cam")] == [1, 2]
+    assert new.probe(probe.fingerprint).fingerprint == probe.fingerprint
+    assert [r.step for r in old.history("grad_cam")] == [1, 2, 3]
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
+    store = RunStore(tmp_path)
+    store.add("grad_cam", reading(1))
+    broken = Reading(2, 2, Measured({"maps/auto": torch.rand(1, 2, 2)}, {"bad": lambda: None}))
+    with pytest.raises(Exception, match=r"pickle|local"):
+        store.add("grad_cam", broken)
+    assert [path.name for path in (tmp_path / "grad_cam").iterdir()] == ["1.pt"]
+
+
+def test_load_run_gives_what_was_logged(tmp_path):
+    folder = tmp_path / "version_0" / "xai"
+    store, probe = RunStore(folder), Probe(torch.rand(3, 3, 4, 4))
+    store.describe("grad_cam", {"class": "m:C", "settings": {}, "layers": {}, "probe": store.add_probe(probe)})
+    store.add("grad_cam", reading(7))
+    for place in (folder, tmp_path):
+        run = load_run(place)
+        assert run.folder == folder
+        assert run.probes["grad_cam"].fingerprint == probe.fingerprint
+        assert [r.step for r in run.readings["grad_cam"]] == [7]
+
+
+def test_load_run_says_what_is_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder xai with a manifest"):
+        load_run(tmp_path)
+    for version in ("a", "b"):
+        RunStore(tmp_path / version / "xai").describe("grad_cam", {})
+    with pytest.raises(FileNotFoundError, match=r"(?s)2 runs under it; name one:.*a.*b"):
+        load_run(tmp_path)
+
+
+def test_newer_and_foreign_folders_are_named(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(ValueError, match="has format 99, this version of lightning_xai reads up to 1"):
+        RunStore(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match="not written by lightning_xai"):
+        RunStore(tmp_path)
+    (tmp_path / "manifest.json").write_text("<html>")
+    with pytest.raises(ValueError, match="no manifest of lightning_xai"):
+        RunStore(tmp_path)
+
+
+def test_thinned_keeps_both_ends():
+    for count in (1, 2, 15, 16, 17, 1000):
+        kept = thinned(count, 16)
+        assert kept[0] == 0
+        assert kept[-1] == count - 1
+        assert len(set(kept)) == len(kept) == min(count, 16)
+    assert thinned(9, 1) == [8]
