@@ -68,6 +68,8 @@ def find_samples(folder: Path, classes: list[str]) -> list[Sample]:
 
 def find_data(folder: Path) -> tuple[list[Sample], list[Sample], list[str]]:
     """Training samples, validation samples and class names; a fifth is split off where nothing is set apart."""
+    if not folder.is_dir():
+        raise SystemExit(f"{folder} is no folder")
     held_out = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
     train = folder / "train" if held_out is not None else folder
     classes = sorted(path.name for path in train.glob("*") if path.is_dir() and not path.name.startswith("."))

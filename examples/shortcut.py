@@ -198,7 +198,8 @@ def main() -> None:
         parser.error(f"--correlation is a probability between 0 and 1, not {args.correlation}")
     if args.epochs < 1 or args.images < 1:
         parser.error("--epochs and --images start at 1")
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    torch.set_num_threads(1)  # on a busy machine, threads of so small a network wait for each other for minutes
+    logging.disable(logging.INFO)  # Lightning's lines about hardware and its products
     for noise in (".*does not have many workers.*", ".*LeafSpec.*"):
         warnings.filterwarnings("ignore", message=noise)
 

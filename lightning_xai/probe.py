@@ -118,9 +118,9 @@ class Probe:
         torch.save(self.state(), path)
 
     def state(self) -> dict[str, Any]:
-        """Tensors and primitives alone, as a checkpoint can hold them."""
+        """Tensors and primitives alone, as a checkpoint can hold them: a namedtuple becomes a tuple."""
         state = {f.name: getattr(self, f.name) for f in fields(self)}
-        state["inputs"] = map_tensors(self.inputs, lambda t: t.detach().cpu())
+        state["inputs"] = _plain(map_tensors(self.inputs, lambda t: t.detach().cpu()))
         state["targets"] = None if self.targets is None else self.targets.cpu()
         state["masks"] = None if self.masks is None else {k: m.cpu() for k, m in self.masks.items()}
         for name in ("class_names", "mean", "std"):
@@ -220,6 +220,14 @@ def map_tensors(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
         return type(tree)(*(map_tensors(item, function) for item in tree))
     if isinstance(tree, (tuple, list)):
         return type(tree)(map_tensors(item, function) for item in tree)
+    return tree
+
+
+def _plain(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _plain(value) for key, value in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return (list if isinstance(tree, list) else tuple)(_plain(item) for item in tree)
     return tree
 
 

@@ -40,6 +40,6 @@ def thinned(count: int, at_most: int) -> list[int]:
     """
     if count <= at_most:
         return list(range(count))
-    if at_most == 1:
-        return [count - 1]
+    if at_most < 2:
+        return [count - 1][:at_most]
     return [round(i * (count - 1) / (at_most - 1)) for i in range(at_most)]

@@ -88,6 +88,46 @@ class Traces(Picture):
 
 
 @dataclass(frozen=True, eq=False)
+class Curve:
+    """One line of a `Curves` panel, with the band that chance gives it.
+
+    Args:
+        name: in the legend.
+        y: T values, one a reading.
+        lower: T lower ends of the band; None draws none.
+        upper: T upper ends of the band.
+        solid: whether each point is filled; hollow points say that chance explains them.
+    """
+
+    name: str
+    y: Sequence[float]
+    lower: Sequence[float] | None
+    upper: Sequence[float] | None
+    solid: Sequence[bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Curves(Picture):
+    """Scalars over the run, one panel a class (or whatever the panels stand for).
+
+    Args:
+        panels: title -> its curves.
+        x: T positions, the same for all curves.
+        x_label: below the panels.
+        y_label: beside them.
+        title: one line above.
+        note: one line below, in small.
+    """
+
+    panels: Mapping[str, Sequence[Curve]]
+    x: Sequence[float]
+    x_label: str
+    y_label: str
+    title: str
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class TableRow:
     """One sample of one reading, for loggers that keep tables.
 

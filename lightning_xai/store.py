@@ -150,6 +150,12 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     )
 
 
+def is_kept(reading: Reading) -> bool:
+    """Whether the rows of a reading are in memory, or still on the disk."""
+    rows = reading.measured.rows
+    return not isinstance(rows, _RowsOnDisk) or rows.path.exists()
+
+
 def reading_state(reading: Reading) -> dict[str, Any]:
     """Tensors and primitives alone; maps take half the bytes (float16 beside their largest value)."""
     return {
@@ -171,10 +177,10 @@ class _RowsOnDisk(Mapping[str, Tensor]):
     """The rows of a stored reading, read again when they are looked at."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def _rows(self) -> Mapping[str, Tensor]:
-        return _load(self._path, self._path.stat().st_mtime_ns).measured.rows
+        return _load(self.path, self.path.stat().st_mtime_ns).measured.rows
 
     def __getitem__(self, key: str) -> Tensor:
         return self._rows()[key]

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from lightning_xai.callbacks.namespaces import Callback, LightningModule, Traine
 from lightning_xai.callbacks.run import Run, import_object
 from lightning_xai.functional.hooks import inspecting
 from lightning_xai.functional.outputs import predict
-from lightning_xai.loggers import Files, log_report
+from lightning_xai.loggers import log_report
 from lightning_xai.probe import Probe, map_tensors, tensors
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Report
@@ -90,9 +90,6 @@ class Explanation(Callback, ABC):
     on_error: Literal["warn", "raise"] = "warn"
     name: str | None = None
 
-    method: ClassVar[str]
-    """The default of ``name``."""
-
     layer_names: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     """Layer as tagged -> its real name in the model, once known."""
 
@@ -114,6 +111,11 @@ class Explanation(Callback, ABC):
         self._state = _State(History(self.tag.removeprefix("xai/"), None))
 
     # -- what a method adds -------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def method(self) -> str:
+        """The default of ``name``."""
 
     @abstractmethod
     def measure(self, run: Run, probe: Probe) -> Measured:
@@ -159,12 +161,12 @@ class Explanation(Callback, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         probe = self._state.probe
-        if probe is None:
+        if probe is None and self._state.expected is None:
             return {}
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors(probe.inputs))
+        size = 0 if probe is None else sum(t.numel() * t.element_size() for t in tensors(probe.inputs))
         return {
-            "fingerprint": probe.fingerprint,
-            "probe": probe.state() if size < KEPT_BYTES else None,
+            "fingerprint": self._state.expected if probe is None else probe.fingerprint,
+            "probe": None if probe is None or size >= KEPT_BYTES else probe.state(),
             "history": self._state.history.state(),
             "validations": self._state.validations,
             "logged": dict(self._state.logged),
@@ -179,10 +181,10 @@ class Explanation(Callback, ABC):
         """The samples that are explained; None until they are captured."""
         return self._state.probe
 
-    def open(self, store: RunStore | None) -> None:
-        """Begin a run, or go on with it where it is the same store again."""
+    def open(self, store: RunStore | None, *, anew: bool = False) -> None:
+        """Begin a run, or go on with it where it is the same store again, unless told to begin ``anew``."""
         before = self._state.history.store
-        if store is None or before is None or store.folder != before.folder:
+        if anew or store is None or before is None or store.folder != before.folder:
             self._state = _State(History(self.tag.removeprefix("xai/"), store))
         if self.probe is not None:
             given = Probe.load(self.probe) if isinstance(self.probe, str) else self.probe
@@ -371,6 +373,7 @@ class Explanation(Callback, ABC):
         probe, history = self._state.probe, self._state.history
         assert probe is not None
         reading = Reading(trainer.current_epoch, trainer.global_step, measured)
+        history.forget_lost()
         report = self.report(measured, probe, [*history.readings, reading])
         stage = "fit" if trainer.state.fn is None else trainer.state.fn.value
         if history.store is not None:
@@ -380,10 +383,7 @@ class Explanation(Callback, ABC):
                 self.warn(error, f"the reading could not be written to {history.store.folder}")
         if stage == "fit":
             history.readings.append(reading)
-        loggers: list[Any] = list(trainer.loggers)
-        if not loggers and history.store is not None:
-            loggers = [Files(history.store.folder)]
-        for logger in loggers:
+        for logger in opening.sinks(trainer, history.store):
             _, error = _attempt(partial(log_report, logger, report, step))
             if error is not None:
                 self.warn(error, f"{type(logger).__name__} took no pictures")
@@ -405,12 +405,20 @@ class Explanation(Callback, ABC):
         if error is not None:
             self.warn(error, "the earlier readings could not be taken over whole")
         if now.probe is None:
-            found = None if state["probe"] is None else Probe.from_state(state["probe"])
-            if found is None and trainer.is_global_zero and now.history.store is not None:
-                found = now.history.store.probe(state["fingerprint"])
+            find = partial(self._earlier_probe, state)
+            found, error = _attempt(find) if trainer.is_global_zero else (None, None)
+            if error is not None:
+                self.warn(error, "the earlier samples could not be read, so others are taken")
             now.probe = trainer.strategy.broadcast(found)
         elif now.probe.fingerprint != now.expected:
             self._say(_OTHER_SAMPLES.format(epoch=trainer.current_epoch, why="another probe is given than before"))
+
+    def _earlier_probe(self, state: dict[str, Any]) -> Probe | None:
+        store = self._state.history.store
+        if state["probe"] is not None:
+            return self.displayed(Probe.from_state(state["probe"]))
+        found = None if store is None else store.probe(state["fingerprint"])
+        return None if found is None else self.displayed(found)
 
     # -- what is said -------------------------------------------------------------------------------------------
 

@@ -66,7 +66,8 @@ class Capture:
         for rank, offer in enumerate(offers):
             if wanted := offer.keys() & chosen:
                 parts |= broadcast({position: mine[position] for position in wanted & mine.keys()}, src=rank)
-        return _join([parts[position] for position in chosen]) if chosen else None
+        with torch.inference_mode(False):
+            return _join([parts[position] for position in chosen]) if chosen else None
 
 
 def balanced(samples: list[tuple[int, int | None]], size: int) -> list[int]:

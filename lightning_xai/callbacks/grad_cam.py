@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, cast
 
 from torch import Tensor
 
@@ -20,6 +20,17 @@ from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Picture, Report, TableRow
 
 AUTO = "auto"
+TITLES = {
+    "grad_cam": "Grad-CAM",
+    "grad_cam_plus_plus": "Grad-CAM++",
+    "xgrad_cam": "XGrad-CAM",
+    "hires_cam": "HiResCAM",
+    "layer_cam": "LayerCAM",
+    "eigen_cam": "Eigen-CAM",
+    "eigen_grad_cam": "Eigen-Grad-CAM",
+    "score_cam": "Score-CAM",
+    "ablation_cam": "Ablation-CAM",
+}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -47,23 +58,24 @@ class GradCAM(Explanation):
     reshape: str | Callable[[Tensor], Tensor] | None = None
     scale: Literal["run", "image"] = "run"
 
-    method: ClassVar[str] = "grad_cam"
-
     def __post_init__(self) -> None:
         check_variant(self.variant)
-        self.method = self.variant  # type: ignore[misc]
         if isinstance(self.reshape, str):
             self.reshape = import_object(self.reshape)
         if self.scale not in ("run", "image"):
             raise ValueError(f"scale={self.scale!r} is unknown: give 'run' or 'image'")
         super().__post_init__()
 
+    @property
+    def method(self) -> str:
+        return self.variant
+
     def identity(self) -> dict[str, Any]:
         return {"layers": self.layers, "variant": self.variant}
 
     def resolve(self, model: LightningModule) -> None:
-        if self.layers is not None:
-            self.layer_names = {name: name for name in find_layers(model, self.layers)}
+        named = {} if self.layers is None else find_layers(model, self.layers)
+        self.layer_names = {name: name for name in named}
 
     def scalars(self, probe: Probe | None) -> list[str]:
         return [f"{self.tag}/{layer}/{name}" for layer in self._tagged() for name in scalar_names(probe)]
@@ -71,7 +83,7 @@ class GradCAM(Explanation):
     def charts(self) -> dict[str, list[str]]:
         masks = (self.explained.masks if self.explained is not None else None) or {}
         return {
-            f"{self.tag}/{layer}: share of the relevance": [f"{self.tag}/{layer}/share/{mask}" for mask in masks]
+            f"{self.tag}/{layer}, share of the relevance": [f"{self.tag}/{layer}/share/{mask}" for mask in masks]
             for layer in self._tagged()
             if masks
         }
@@ -87,18 +99,20 @@ class GradCAM(Explanation):
 
         def forward(inputs: Any) -> Any:
             output = run(inputs)
-            outputs[:] = outputs or [output]
+            if not outputs:
+                outputs.append(output)
             return output
 
-        maps = grad_cam(
+        found = grad_cam(
             run.model,
             probe.inputs,
             targets,
             layer=list(self.layer_names.values()),
             variant=self.variant,
-            reshape=self.reshape,
+            reshape=cast("Callable[[Tensor], Tensor] | None", self.reshape),
             forward=forward,
         )
+        maps = cast("dict[str, Tensor]", found)
         rows = {f"maps/{tag}": maps[name] for tag, name in self.layer_names.items()}
         shared = {f"peak/{tag}": rows[f"maps/{tag}"].nan_to_num(posinf=0.0).amax() for tag in self.layer_names}
         return Measured({**rows, **self.predictions(outputs[0], len(probe))}, shared)
@@ -111,9 +125,10 @@ class GradCAM(Explanation):
             tag, key = f"{self.tag}/{layer}", f"maps/{layer}"
             peak = max(float(reading.measured.shared.get(f"peak/{layer}", 0.0)) for reading in history)
             scale = peak if self.scale == "run" else None
-            title = f"{self.variant} at {real}, epoch {history[-1].epoch}"
+            title = f"{TITLES[self.variant]} at {real}, epoch {history[-1].epoch}"
             scalars |= {f"{tag}/{name}": value for name, value in heatmap_scalars(key, probe, history).items()}
             drawn = heatmap_pictures(key, title, probe, history, scale)
             pictures |= {f"{tag}{part}": picture for part, picture in drawn.items()}
-            tables[f"{tag}/samples"] = heatmap_rows(key, probe, measured, scale)
+            if rows := heatmap_rows(key, probe, measured, scale):
+                tables[f"{tag}/samples"] = rows
         return Report(history[-1].epoch, scalars, pictures, tables)

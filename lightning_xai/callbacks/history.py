@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_xai.reading import Reading, thinned
-from lightning_xai.store import RunStore, reading_from_state, reading_state
+from lightning_xai.store import RunStore, is_kept, reading_from_state, reading_state
 
 KEPT_READINGS = 16
 KEPT_BYTES = 16 * 2**20
@@ -36,11 +36,16 @@ class History:
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: every moment, and at most 16 readings and 16 MiB of what was measured."""
+        self.forget_lost()
         return {
             "store": None if self.store is None else str(self.store.folder),
             "moments": [list(moment) for moment in self.moments],
             "readings": list(_spread(self.readings)),
         }
+
+    def forget_lost(self) -> None:
+        """Drop the readings whose files somebody has removed: neither pictures nor checkpoints may fail for them."""
+        self.readings = [reading for reading in self.readings if is_kept(reading)]
 
     def resume(self, state: dict[str, Any], step: int, main_process: bool) -> None:
         """Go on from a checkpoint of the global step ``step``: with the whole history where its store is found,
@@ -63,5 +68,5 @@ class History:
 def _spread(readings: list[Reading]) -> Iterator[dict[str, Any]]:
     if readings:
         size = sum(2 * tensor.numel() for tensor in readings[-1].measured.rows.values())
-        for index in thinned(len(readings), max(1, min(KEPT_READINGS, KEPT_BYTES // max(1, size)))):
+        for index in thinned(len(readings), min(KEPT_READINGS, KEPT_BYTES // max(1, size))):
             yield reading_state(readings[index])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from lightning_xai.callbacks import schedule
 from lightning_xai.callbacks.namespaces import LightningModule, Trainer
 from lightning_xai.callbacks.run import find_forward
-from lightning_xai.loggers import open_run
+from lightning_xai.loggers import Files, open_run
 from lightning_xai.report import Opening
 from lightning_xai.store import MANIFEST, RunStore
 
@@ -30,12 +30,19 @@ def open_all(everyone: list[Explanation], trainer: Trainer, model: LightningModu
         find_forward(model, explanation.forward)
         explanation.resolve(model)
     _check_tags(everyone)
-    store = _open_store(trainer, everyone)
+    known = trainer in _FOLDERS
+    store = _open_store(trainer)
     for explanation in everyone:
-        explanation.open(store)
+        explanation.open(store, anew=not known)
     _check_monitors(trainer, everyone)
     if trainer.is_global_zero:
         _open_loggers(trainer, everyone, store)
+
+
+def sinks(trainer: Trainer, store: RunStore | None) -> list[Any]:
+    """The Trainer's loggers; files in the store where it has none."""
+    without: list[Any] = [] if store is None else [Files(store.folder)]
+    return list(trainer.loggers) or without
 
 
 def describe(explanation: Explanation, store: RunStore, fingerprint: str) -> None:
@@ -65,8 +72,7 @@ def _check_tags(everyone: list[Explanation]) -> None:
 def _check_monitors(trainer: Trainer, everyone: list[Explanation]) -> None:
     known = [tag for explanation in everyone for tag in explanation.scalars(explanation.explained)]
     for monitor in schedule.monitors(trainer):
-        ours = any(monitor.metric.startswith(explanation.tag + "/") for explanation in everyone)
-        if ours and monitor.metric not in known:
+        if monitor.metric.startswith("xai/") and monitor.metric not in known:
             close = difflib.get_close_matches(monitor.metric, known, n=3, cutoff=0.3) or known
             raise ValueError(
                 f"{monitor.by} monitors {monitor.metric!r}, which no callback logs. Close: {', '.join(close)}. "
@@ -74,16 +80,17 @@ def _check_monitors(trainer: Trainer, everyone: list[Explanation]) -> None:
             )
 
 
-def _open_store(trainer: Trainer, everyone: list[Explanation]) -> RunStore | None:
+def _open_store(trainer: Trainer) -> RunStore | None:
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
     if trainer not in _FOLDERS:
         # only the main process knows the logger's version
-        folder = trainer.strategy.broadcast(_folder(trainer) if trainer.is_global_zero else "")
-        _FOLDERS[trainer] = Path(folder)
+        folder = _folder(trainer) if trainer.is_global_zero else ""
         going_on = trainer.state.fn != "fit" or trainer.ckpt_path is not None
         if trainer.is_global_zero and not going_on:
-            _move_aside(_FOLDERS[trainer])
+            _move_aside(Path(folder))
+        # after the move: the other processes read the folder as soon as they know it
+        _FOLDERS[trainer] = Path(trainer.strategy.broadcast(folder))
     return RunStore(_FOLDERS[trainer])
 
 
@@ -114,7 +121,7 @@ def _open_loggers(trainer: Trainer, everyone: list[Explanation], store: RunStore
         scalars=[tag for explanation in everyone for tag in explanation.scalars(explanation.explained)],
         charts={title: tags for explanation in everyone for title, tags in explanation.charts().items()},
     )
-    for logger in trainer.loggers:
+    for logger in sinks(trainer, store):
         try:
             open_run(logger, opened)
         except Exception as error:

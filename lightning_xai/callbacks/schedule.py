@@ -21,7 +21,7 @@ def ends_epoch(trainer: Trainer) -> bool:
     Where the length of an epoch is unknown every validation may be the last, so each answers yes.
     """
     loop = trainer.fit_loop.epoch_loop
-    if loop.batch_progress.is_last_batch or trainer.should_stop:
+    if loop.batch_progress.is_last_batch or (trainer.should_stop and trainer.fit_loop._can_stop_early):
         return True
     interval, batches = trainer.val_check_batch, trainer.num_training_batches
     timed = getattr(trainer, "_val_check_time_interval", None) is not None
@@ -39,7 +39,8 @@ def _until_next(trainer: Trainer, interval: int) -> int:
 
 def is_last(trainer: Trainer) -> bool:
     """Whether no epoch follows this one, as far as it can be known now."""
-    if trainer.should_stop:
+    enough = trainer.current_epoch + 1 >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
+    if trainer.should_stop and enough:
         return True
     if trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs:
         return True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
-from itertools import chain, count
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -30,38 +30,58 @@ def inspecting(model: nn.Module) -> Iterator[None]:
     values, every global RNG stream, grad and inference mode, backend and autocast flags. The values of
     parameters are not saved: nothing here writes them.
     """
-    with _rng_restored(model), torch.inference_mode(False), torch.no_grad(), _eager(), _flags_set(model):
-        modules = list(model.modules())
-        training = [(module, module.training) for module in modules]
-        stores: list[dict[str, Any]] = [s for m in modules for s in (m._parameters, m._buffers) if s]
-        contents = [(store, dict(store)) for store in stores]
-        parameters = [(p, p.requires_grad, p.grad) for p in model.parameters() if not p.is_inference()]
-        buffers = [buffer for buffer in model.buffers() if not buffer.is_inference()]
-        values = [torch.empty_like(buffer) for buffer in buffers]
-        _copy(values, buffers)
-        try:
-            for module in modules:
+    modules = list(model.modules())
+    parameters = _unique(module._parameters for module in modules)
+    buffers = _unique(module._buffers for module in modules)
+    with (
+        _rng_restored({tensor.device for tensor in (*parameters, *buffers)}),
+        torch.inference_mode(False),
+        torch.no_grad(),
+        _eager(),
+        _flags_set(modules),
+        _state_restored(modules, parameters, buffers),
+    ):
+        yield
+
+
+def _unique(stores: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
+    return list({id(tensor): tensor for store in stores for tensor in store.values() if tensor is not None}.values())
+
+
+@contextmanager
+def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers: list[Tensor]) -> Iterator[None]:
+    training = [(module, module.training) for module in modules]
+    stores: list[dict[str, Any]] = [s for m in modules for s in (m._parameters, m._buffers) if s]
+    contents = [(store, dict(store)) for store in stores]
+    gradients = [(p, p.requires_grad, p.grad) for p in parameters if not p.is_inference()]
+    buffers = [buffer for buffer in buffers if not buffer.is_inference()]
+    values = [torch.empty_like(buffer) for buffer in buffers]
+    _copy(values, buffers)
+    try:
+        for module in modules:
+            if module.training:
                 module.training = False  # not model.eval(): users override it
-            for parameter, _, _ in parameters:
-                parameter.requires_grad_(False)
-            for store, content in contents:
-                for name, tensor in content.items():
-                    if tensor is not None and tensor.is_inference():  # autograd refuses to save it
-                        store[name] = _ordinary(tensor)
-            yield
-        finally:
-            for module, flag in training:
+        for parameter, _, _ in gradients:
+            parameter.requires_grad_(False)
+        for store, content in contents:
+            for name, tensor in content.items():
+                if tensor is not None and tensor.is_inference():  # autograd refuses to save it
+                    store[name] = _ordinary(tensor)
+        yield
+    finally:
+        for module, flag in training:
+            if module.training != flag:
                 module.training = flag
-            for store, content in contents:
-                if len(store) != len(content) or any(store.get(n) is not t for n, t in content.items()):
-                    store.clear()
-                    store.update(content)
-            # through .data, since a copy_ would count as a change to any graph that holds the buffer
-            _copy([buffer.data for buffer in buffers], values)
-            for parameter, requires_grad, grad in parameters:
-                parameter.requires_grad_(requires_grad)
-                if parameter.grad is not grad:
-                    parameter.grad = grad
+        for store, content in contents:
+            if len(store) != len(content) or any(store.get(n) is not t for n, t in content.items()):
+                store.clear()
+                store.update(content)
+        # through .data, since a copy_ would count as a change to any graph that holds the buffer
+        _copy([buffer.data for buffer in buffers], values)
+        for parameter, requires_grad, grad in gradients:
+            parameter.requires_grad_(requires_grad)
+            if parameter.grad is not grad:
+                parameter.grad = grad
 
 
 def _copy(to: list[Tensor], source: list[Tensor]) -> None:
@@ -79,10 +99,9 @@ def _ordinary(tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def _rng_restored(model: nn.Module) -> Iterator[None]:
-    devices = {t.device for t in chain(model.parameters(), model.buffers())}
+def _rng_restored(devices: set[torch.device]) -> Iterator[None]:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        devices.add(torch.device("cuda", torch.cuda.current_device()))
+        devices = devices | {torch.device("cuda", torch.cuda.current_device())}
     streams: list[tuple[Callable[[Any], object], Any]] = [
         (torch.set_rng_state, torch.get_rng_state()),
         (random.setstate, random.getstate()),
@@ -107,13 +126,13 @@ def _eager() -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _flags_set(model: nn.Module) -> Iterator[None]:
+def _flags_set(modules: list[nn.Module]) -> Iterator[None]:
     mha, cudnn = torch.backends.mha, torch.backends.cudnn
     fast_path, cache, cudnn_enabled = mha.get_fastpath_enabled(), torch.is_autocast_cache_enabled(), cudnn.enabled
     try:
         mha.set_fastpath_enabled(False)  # it calls no submodule, so no hook
         torch.set_autocast_cache_enabled(False)  # a cast made without grad would cut a training step around us
-        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        if any(isinstance(module, nn.RNNBase) for module in modules):
             cudnn.enabled = False  # cuDNN has no RNN backward in eval mode
         yield
     finally:
@@ -177,13 +196,7 @@ class _Taps:
         self.versions: dict[str, int] = {}
 
     def hook(self, name: str, module: nn.Module, args: Any, output: Any) -> Any:
-        tensor = first_tensor(output)
-        if tensor is None or not tensor.is_floating_point():
-            given = type(output).__name__ if tensor is None else str(tensor.dtype)
-            raise TypeError(
-                f"layer {name!r} ({type(module).__name__}) returns {given}; only a floating-point tensor, "
-                "or a collection that starts with one, can be explained"
-            )
+        tensor = _floating(name, module, output)
         torch.set_grad_enabled(True)
         if self.careful:
             tensor = tensor.clone()
@@ -201,6 +214,39 @@ class _Taps:
     def overwritten(self) -> bool:
         """Whether something wrote into a tapped tensor through another reference to it."""
         return any(tensor._version != self.versions[name] for name, tensor in self.tensors.items())
+
+
+def record(model: nn.Module, layers: Mapping[str, nn.Module], forward: Callable[[], object]) -> dict[str, Tensor]:
+    """The outputs of `layers` in one `forward()` without grad: which ones is as in `tapping`. Used inside `inspecting`.
+
+    Raises:
+        ValueError: a layer did not run.
+        TypeError: a layer's output has no floating-point tensor.
+    """
+    found: dict[str, Tensor] = {}
+
+    def hook(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        # a clone, since an in-place operation may follow
+        found[name] = _floating(name, module, output).detach().clone()
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, layer in layers.items():
+            stack.callback(layer.register_forward_hook(partial(hook, name)).remove)
+        forward()
+    if never := [name for name in layers if name not in found]:
+        raise ValueError(_never_ran(never, [call.name for call in trace(model, forward)]))
+    return found
+
+
+def _floating(name: str, module: nn.Module, output: Any) -> Tensor:
+    tensor = first_tensor(output)
+    if tensor is None or not tensor.is_floating_point():
+        given = type(output).__name__ if tensor is None else str(tensor.dtype)
+        raise TypeError(
+            f"layer {name!r} ({type(module).__name__}) returns {given}; only a floating-point tensor, "
+            "or a collection that starts with one, can be explained"
+        )
+    return tensor
 
 
 def graph_nodes(tensor: Tensor) -> set[Node]:
@@ -335,3 +381,32 @@ def _forward_replaced(module: nn.Module, waiting: Iterator[Any]) -> Iterator[Non
             del vars(module)["forward"]
         else:
             vars(module)["forward"] = own
+
+
+# ------------------------------------------------------------ which module is running
+
+
+@contextmanager
+def following(model: nn.Module, returned: Callable[..., None] | None = None) -> Iterator[list[str]]:
+    """The names of the modules that are running, the innermost last; the model itself goes by its class.
+
+    `returned(name, module, args, kwargs, output)` is called for each layer when it returns. Modules of
+    TorchScript take no hooks: what they do counts as done by the module around them.
+    """
+    running = [type(model).__name__]
+
+    def start(name: str, module: nn.Module, args: Any) -> None:
+        running.append(name)
+
+    def end(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if returned is not None:
+            returned(name, module, args, kwargs, output)
+        while running.pop() != name:
+            pass  # a call inside that raised, and whose error was caught
+
+    with ExitStack() as stack:
+        for name, module in named_layers(model).items():
+            if not isinstance(module, torch.jit.ScriptModule):
+                stack.callback(module.register_forward_pre_hook(partial(start, name)).remove)
+                stack.callback(module.register_forward_hook(partial(end, name), with_kwargs=True).remove)
+        yield running

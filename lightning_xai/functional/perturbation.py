@@ -125,7 +125,7 @@ def _tail_scores(sample: Request, tail: Tail, activations: Tensor, skip: bool) -
 
 def _skipping_is_exact(sample: Request, tail: Tail, activation: Tensor) -> bool:
     """Whether the tail alone gives the scores of the whole: not where it writes into what it is given, say."""
-    twice = activation.expand(2, *activation.shape[1:])
+    twice = torch.cat([activation, activation])
     whole = _tail_scores(sample, tail, twice, False)
     try:
         tail_alone = _tail_scores(sample, tail, twice, True)
@@ -138,9 +138,13 @@ def _skipping_is_exact(sample: Request, tail: Tail, activation: Tensor) -> bool:
 def _positions(sample: Request, name: str, layer: nn.Module, activation: Tensor) -> Tensor:
     """(C, cells): where each channel's cells are in the flattened output of one sample."""
     move = sample.move(name, layer, activation.shape)
-    index = torch.arange(activation.numel(), device=activation.device).view_as(activation)
-    positions = move(index)[0].flatten(1)
-    if activation.shape[0] != 1 or not torch.equal(activation.flatten()[positions], move(activation)[0].flatten(1)):
+    index = torch.arange(activation.numel(), dtype=torch.float64).view_as(activation)
+    positions = move(index)[0].flatten(1).long().to(activation.device)
+    exact = activation.shape[0] == 1 and int(positions.min()) >= 0 and int(positions.max()) < activation.numel()
+    if exact:
+        moved = move(activation)[0].flatten(1)
+        exact = torch.allclose(activation.flatten()[positions], moved, rtol=0, atol=0, equal_nan=True)
+    if not exact:
         raise ValueError(
             f"ablation_cam sets cells of layer {name!r} to zero, and reshape does more than move them. Give a reshape= "
             "that only selects and moves cells of an output (N, ...), or take another variant."

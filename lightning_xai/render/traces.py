@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -14,6 +11,7 @@ from torch import Tensor
 from lightning_xai.render import text
 from lightning_xai.render.colormap import blend
 from lightning_xai.render.dispatch import draw
+from lightning_xai.render.figures import colour, pixels
 from lightning_xai.render.layout import CAPTION, below, framed
 from lightning_xai.render.overlay import notes, strength
 from lightning_xai.render.text import FAINT, PAPER
@@ -43,7 +41,7 @@ def _panel(signal: Tensor | None, values: Tensor) -> Tensor:
     colors = blend(torch.full((1, _WIDTH, 3), _BASE), shades)
 
     inches, foot, body = (0.9, 0.3, 0.6) if signal is None else (1.5, 0.2, 0.75)
-    figure = Figure(figsize=(_WIDTH / _DPI, inches), dpi=_DPI, facecolor=_rgb(PAPER))
+    figure = Figure(figsize=(_WIDTH / _DPI, inches), dpi=_DPI, facecolor=colour(PAPER))
     axes = figure.add_axes((0.07, foot, 0.92, body))
     axes.set_xlim(-0.5, length - 0.5)
     if signal is None:
@@ -54,16 +52,7 @@ def _panel(signal: Tensor | None, values: Tensor) -> Tensor:
     bottom, top = axes.get_ylim()
     axes.imshow(colors.numpy(), extent=(-0.5, length - 0.5, bottom, top), aspect="auto", zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(labelsize=8, colors=_rgb(FAINT), length=3)
+    axes.tick_params(labelsize=8, colors=colour(FAINT), length=3)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    width, height = canvas.get_width_height()
-    pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
-    return pixels.view(height, width, 4)[..., :3]
-
-
-def _rgb(color: tuple[int, int, int]) -> tuple[float, float, float]:
-    red, green, blue = color
-    return red / 255, green / 255, blue / 255
+    return pixels(figure)

@@ -1,4 +1,4 @@
-"""The methods as the papers write them, slowly: whole graphs on a copy of the model, loops over samples and channels."""
+"""The methods as the papers write them, slowly: whole graphs on a copy of the model, loops over everything."""
 
 import copy
 from collections.abc import Callable

@@ -1,0 +1,53 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo pictures test test-slow lint benchmark clean
+.DELETE_ON_ERROR:
+
+# Trains with a mark that always tells the class, then with one that tells it half of the time.
+demo: $(VENV)/.package
+	$(BIN)/python examples/shortcut.py --correlation 1.0
+	@echo
+	$(BIN)/python examples/shortcut.py --correlation 0.5
+	@echo
+	@echo "Side by side: $(BIN)/tensorboard --logdir runs/shortcut --samples_per_plugin images=1000"
+	@echo "The film of each run: runs/shortcut/correlation-*/filmstrip.png"
+
+# The README's pictures are the demo's own.
+pictures: demo
+	mkdir -p assets
+	for c in 1.0 0.5; do cp runs/shortcut/correlation-$$c/filmstrip.png assets/filmstrip-correlation-$$c.png; done
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+
+benchmark: $(VENV)/.dev
+	$(BIN)/python benchmarks/grad_cam.py
+
+clean:
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps: pip runs again only when what is asked of it has changed. `dev` holds everything that the package needs.
+$(VENV)/.package: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing lightning_xai into $(VENV) (a few minutes the first time)"
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing lightning_xai and its development tools into $(VENV) (a few minutes the first time)"
+	$(PIP) -e ".[dev]"
+	@touch $@ $(VENV)/.package

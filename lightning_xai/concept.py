@@ -1,0 +1,214 @@
+"""Concept: a named set of examples, and the random sets that it is compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from lightning_xai.probe import Inputs, Probe, map_tensors, split_batch, tensors
+
+IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True, eq=False)
+class Concept:
+    """A human concept, told by examples (Kim et al. 2018).
+
+    Args:
+        name: part of every tag it is logged under.
+        examples: what the model takes: a tensor, a tuple or a mapping of tensors with two or more examples first;
+            or a map-style dataset of them (its labels are left out); or a function without arguments that makes
+            them.
+        prepared: the examples have already been through the transfer hooks of the LightningModule.
+
+    Raises:
+        ValueError: for fewer than two examples, or a name with a slash.
+    """
+
+    name: str
+    examples: Inputs
+    prepared: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name:
+            raise ValueError(f"{self.name!r} cannot name a concept: it becomes a part of tags, so leave out slashes")
+        examples = self.examples() if callable(self.examples) else self.examples
+        if _by_index(examples):
+            examples = collated(examples, range(len(examples)))
+        object.__setattr__(self, "examples", examples)
+        if not tensors(examples):
+            raise TypeError(
+                f"concept {self.name!r} was given a {type(self.examples).__name__} as examples: give tensors, a "
+                "dataset, or a function that makes them"
+            )
+        if len(self) < 2:
+            raise ValueError(f"concept {self.name!r} has {len(self)} example: a direction needs two or more, better 30")
+
+    def __len__(self) -> int:
+        return len(Probe(self.examples))
+
+    @classmethod
+    def from_folder(
+        cls,
+        path: str | PathLike[str],
+        *,
+        transform: Callable[[Any], Tensor] | None = None,
+        like: Probe | None = None,
+    ) -> Concept | list[Concept]:
+        """A folder of images as a concept of its name; a folder of such folders as a list of concepts.
+
+        Args:
+            path: the folder.
+            transform: Pillow image -> tensor (C, H, W), the one that the model is validated with.
+            like: instead of ``transform``, a Probe with ``mean`` and ``std``: images are cut and scaled to the size
+                of its own, normalised as they are, and count as prepared as it is.
+
+        Raises:
+            FileNotFoundError: where there are no images.
+            ValueError: without a transform or a Probe that tells the normalisation.
+        """
+        folder = Path(path)
+        if transform is None and like is None:
+            raise ValueError(
+                f"{folder} holds images, and a model sees them normalised: give transform= (the validation transform) "
+                "or like= (a Probe with mean and std), or the concept would be silently wrong"
+            )
+        make = transform if transform is not None else _transform_like(like)  # type: ignore[arg-type]
+        prepared = transform is None and like is not None and like.prepared
+        files = _images(folder)
+        if files:
+            return cls(folder.name, torch.stack([_load(file, make) for file in files]), prepared=prepared)
+        parts = sorted(part for part in folder.glob("*") if part.is_dir() and _images(part))
+        if not parts:
+            raise FileNotFoundError(f"{folder} holds no images, nor folders of images ({', '.join(IMAGES)})")
+        return [
+            cls(part.name, torch.stack([_load(file, make) for file in _images(part)]), prepared=prepared)
+            for part in parts
+        ]
+
+
+def random_sets(pool: Any, sets: int, size: int, seed: int) -> list[Inputs]:
+    """Sets of ``size`` different examples each, drawn from a map-style dataset or from tensors, by index.
+
+    The draw has a generator of its own: the same seed gives the same sets, and no global RNG moves. Sets do not
+    overlap while the pool is large enough.
+
+    Raises:
+        ValueError: for a pool smaller than one set, or without a length.
+    """
+    held = tensors(pool)
+    if not held and not _by_index(pool):
+        raise ValueError(
+            f"random counterparts are drawn by index, which a {type(pool).__name__} does not allow: give randoms= "
+            "a map-style dataset, tensors, or a folder"
+        )
+    available = len(held[0]) if held else len(pool)
+    if available < size:
+        raise ValueError(
+            f"the random pool has {available} examples, a set needs {size}: give randoms= a larger one, or concepts "
+            "of fewer examples"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    rounds = math.ceil(sets * size / (available // size * size))
+    orders = [torch.randperm(available, generator=generator)[: available // size * size] for _ in range(rounds)]
+    chosen = torch.cat(orders).view(-1, size)[:sets]
+    if held:
+        return [map_tensors(pool, lambda t, rows=rows: t[rows]) for rows in chosen]  # type: ignore[misc]
+    return [collated(pool, rows.tolist()) for rows in chosen]
+
+
+def collated(dataset: Any, indices: Sequence[int] | range) -> Inputs:
+    """The inputs of ``dataset[i]`` as one batch, without their labels."""
+    return split_batch(default_collate([dataset[index] for index in indices]))[0]
+
+
+def _by_index(data: Any) -> bool:
+    plain = isinstance(data, (str, list, tuple, dict, Tensor))
+    return not plain and hasattr(data, "__getitem__") and hasattr(data, "__len__")
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*") if file.suffix.lower() in IMAGES and not file.name.startswith("."))
+
+
+def _load(file: Path, transform: Callable[[Any], Tensor]) -> Tensor:
+    # Pillow only where images are read: tensors and text need none
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return transform(image.convert("RGB"))
+    except OSError as error:
+        raise ValueError(f"{file} is no image that Pillow can read: {error}") from error
+
+
+def _transform_like(probe: Probe) -> Callable[[Any], Tensor]:
+    image = probe.image
+    if image is None or probe.mean is None or probe.std is None:
+        raise ValueError("like= needs a Probe of images with mean and std; give transform= instead")
+    height, width, channels = *image.shape[-2:], image.shape[1]
+    mean, std = (torch.tensor(list(values)).view(-1, 1, 1) for values in (probe.mean, probe.std))
+
+    def transform(picture: Any) -> Tensor:
+        from PIL import ImageOps
+
+        fitted = ImageOps.fit(picture.convert("L" if channels == 1 else "RGB"), (width, height))
+        pixels = torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1) / 255
+        return (pixels - mean) / std
+
+    return transform
+
+
+def drawn(kind: str, examples: int, size: tuple[int, int], *, seed: int = 0) -> Tensor:
+    """Generated concept images, (examples, 3, H, W) in [0, 1], to begin without collecting anything.
+
+    Args:
+        kind: ``"stripes"`` (parallel bars, any angle, width and two colours), ``"checks"`` (a chessboard, likewise),
+            ``"noise"`` (independent pixels, any two colours), or a colour: ``"red"``, ``"green"``, ``"blue"``,
+            ``"yellow"``, ``"white"``, ``"black"`` (one flat hue, its brightness and grain vary).
+        examples: how many.
+        size: (H, W).
+        seed: of a generator of its own.
+
+    They are crude: a direction learned from them is that of clean patterns, not of their like in photographs. Apply
+    the model's own normalisation to them.
+    """
+    if kind not in _KINDS:
+        raise ValueError(f"nothing draws {kind!r}; these are drawn: {', '.join(_KINDS)}")
+    random = torch.Generator().manual_seed(seed)
+    if kind in _COLOURS:
+        brightness = 0.6 + 0.4 * torch.rand(examples, 1, 1, 1, generator=random)
+        flat = torch.tensor(_COLOURS[kind]).view(1, 3, 1, 1) * brightness
+        return (flat + 0.05 * torch.randn(examples, 3, *size, generator=random)).clamp(0, 1)
+    first, second = torch.rand(2, examples, 3, 1, 1, generator=random)
+    if kind == "noise":
+        choice = torch.rand(examples, 1, *size, generator=random)
+        return torch.lerp(first, second, choice)
+    y, x = torch.meshgrid(torch.arange(float(size[0])), torch.arange(float(size[1])), indexing="ij")
+    angle, width, phase = torch.rand(3, examples, 1, 1, generator=random)
+    angle, width = math.pi * angle, min(size) * (0.06 + 0.12 * width)
+    along, across = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
+    bars = ((along / width + 2 * phase).floor() % 2).bool()
+    if kind == "checks":
+        bars = bars ^ ((across / width).floor() % 2).bool()
+    return torch.where(bars[:, None], first, second)
+
+
+_COLOURS = {
+    "red": (1.0, 0.1, 0.1),
+    "green": (0.1, 0.9, 0.1),
+    "blue": (0.1, 0.2, 1.0),
+    "yellow": (1.0, 0.9, 0.1),
+    "white": (1.0, 1.0, 1.0),
+    "black": (0.05, 0.05, 0.05),
+}
+_KINDS = ("stripes", "checks", "noise", *_COLOURS)

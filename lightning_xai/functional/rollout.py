@@ -1,0 +1,83 @@
+"""Attention rollout: what reaches a token through all layers, if attention and the residual path weigh the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_xai.functional.attention import attention_maps
+
+Fusion = Literal["mean", "max", "min"]
+
+
+def attention_rollout(
+    maps: Mapping[str, Tensor] | Sequence[Tensor], *, fusion: Fusion = "mean", discard: float = 0.0
+) -> Tensor:
+    """(N, L, L): the product of all layers' 0.5 A + 0.5 I, rows renormalised (Abnar and Zuidema 2020).
+
+    Args:
+        maps: (N, heads, L, L) of each layer, the first layer first, as `attention_maps` returns them.
+        fusion: how heads become one.
+        discard: the share of each fused row, its smallest weights, that is set to zero.
+
+    Raises:
+        ValueError: maps of different shapes, as of windows or cross-attention, or an unknown fusion.
+    """
+    fuse = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}.get(fusion)
+    if fuse is None:
+        raise ValueError(f"fusion={fusion!r} is unknown; expected 'mean', 'max' or 'min'")
+    if not 0 <= discard < 1:
+        raise ValueError(f"discard={discard} is no share of a row; expected 0 <= discard < 1")
+    layers = _square(maps)
+    rollout = torch.eye(layers[0].shape[-1], device=layers[0].device).expand(layers[0].shape[0], -1, -1)
+    for layer in layers:
+        fused = fuse(layer.float(), 1)
+        if dropped := int(discard * fused.shape[-1]):
+            smallest = fused.topk(dropped, -1, largest=False).indices
+            fused = fused.scatter(-1, smallest, 0)
+        rollout = _step(fused @ rollout, rollout, fused)
+    return rollout
+
+
+def attention_rollout_rows(
+    model: nn.Module, inputs: Any, *, rows: Sequence[int], forward: Callable[[Any], Any] | None = None
+) -> Tensor:
+    """(N, rows, L): these rows of `attention_rollout`, in one forward that holds head means alone.
+
+    A row is carried from the last layer to the first: a vector times a matrix, never a matrix times a matrix.
+    Raises as `attention_maps` and `attention_rollout`.
+    """
+    layers = _square(attention_maps(model, inputs, heads="mean", forward=forward))
+    length = layers[0].shape[-1]
+    for row in rows:
+        if not -length <= row < length:
+            raise IndexError(f"row {row} is out of range: the sequence has {length} tokens")
+    rollout = torch.eye(length, device=layers[0].device)[list(rows)].expand(layers[0].shape[0], -1, -1)
+    for layer in reversed(layers):
+        fused = layer[:, 0]
+        share = 1 / (1 + fused.sum(-1))[:, None]
+        rollout = rollout * share
+        rollout = rollout + rollout @ fused
+    return rollout
+
+
+def _step(moved: Tensor, stayed: Tensor, fused: Tensor) -> Tensor:
+    return (moved + stayed) / (fused.sum(-1, keepdim=True) + 1)
+
+
+def _square(maps: Mapping[str, Tensor] | Iterable[Tensor]) -> list[Tensor]:
+    named = dict(maps) if isinstance(maps, Mapping) else {f"map {i}": m for i, m in enumerate(maps)}
+    if not named:
+        raise ValueError("there are no maps to roll out")
+    shapes = {name: tuple(m.shape) for name, m in named.items()}
+    first = next(iter(shapes.values()))
+    for name, shape in shapes.items():
+        if len(shape) != 4 or shape[2] != shape[3] or (shape[0], shape[2]) != (first[0], first[2]):
+            raise ValueError(
+                f"{name!r} is {shape}; a rollout needs self-attention over one sequence, (N, heads, L, L) in every "
+                f"layer, and the first is {first}. Leave out cross-attention and windows with layers=."
+            )
+    return list(named.values())

@@ -1,0 +1,326 @@
+"""Training with the callback is bit-identical to training without it."""
+
+import random
+import warnings
+
+import numpy
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.nn.modules import module as module_globals
+
+from lightning_xai import GradCAM, Probe
+
+from .nets import Classifier, Samples, classifier, loader, trainer
+
+
+class Recorder(pl.Callback):
+    """Keeps everything that a callback before it might have changed, after each step of the run."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def record(self, moment, model):
+        step = len(self.seen)
+        for name, value in state(model).items():
+            self.seen[f"{step} {moment}: {name}"] = value
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.record("batch start", pl_module)
+        self.seen[f"{len(self.seen)} batch"] = batch[0].clone()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.record("batch end", pl_module)
+        self.seen[f"{len(self.seen)} loss"] = outputs["loss"].detach().clone()
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        self.record("validation end", pl_module)
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.record("epoch end", pl_module)
+        metrics = trainer.callback_metrics.items()
+        self.seen[f"{len(self.seen)} metrics"] = {k: v.item() for k, v in metrics if not k.startswith("xai/")}
+
+
+def state(model):
+    """All that belongs to the model, and to the process around it, by name."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    _, keys, position, *gauss = numpy.random.get_state()  # noqa: NPY002
+    return {
+        "weights": [p.detach().clone() for p in model.parameters()],
+        "gradients": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+        "buffers": [b.clone() for b in model.buffers()],
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "training flags": [module.training for module in model.modules()],
+        "hooks": [sum(len(getattr(module, kind)) for kind in hooks) for module in model.modules()],
+        "global hooks": [len(getattr(module_globals, f"_global{kind}")) for kind in hooks],
+        "own attributes": [sorted(vars(module)) for module in model.modules()],
+        "torch RNG": torch.get_rng_state(),
+        "numpy RNG": [keys.tolist(), position, gauss],
+        "python RNG": random.getstate(),
+        "modes": [
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.is_autocast_enabled("cpu"),
+            torch.is_autocast_cache_enabled(),
+            torch.backends.mha.get_fastpath_enabled(),
+        ],
+    }
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+def assert_same(one, other):
+    assert list(one) == list(other)
+    assert [name for name in one if not same(one[name], other[name])] == []
+
+
+def trained(folder, *callbacks, make=classifier, train=None, validation=None, **settings):
+    """Everything recorded in one run that starts from the same weights and seeds."""
+    model, recorder = make(), Recorder()
+    fits = trainer(folder, *callbacks, recorder, logger=False, **settings)
+    train = {"count": 20, "shuffle": True, **(train or {})}
+    validation = {"count": 10, "seed": 1} if validation is None else validation
+    fits.fit(model, loader(**train), loader(**validation) if validation else None)
+    recorder.record("after fit", model)
+    recorder.seen["optimizer"] = [optimizer.state_dict() for optimizer in fits.optimizers]
+    return recorder.seen
+
+
+class FrozenNorm(Classifier):
+    """One BatchNorm stays in eval mode, with frozen parameters, while the rest trains."""
+
+    def on_train_epoch_start(self):
+        self.backbone[1].eval().requires_grad_(False)
+
+
+class Augmented(Classifier):
+    """Normalises and draws from every random stream once a batch is on its device."""
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        images, labels = batch
+        return (images - 0.5) / 2 + 0.1 * torch.rand(1) + random.random() + numpy.random.rand(1).item(), labels  # noqa: NPY002
+
+
+class WithUnused(Classifier):
+    """Holds a layer that no forward runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = torch.nn.Conv2d(3, 3, 1)
+
+
+class Unlogged(Classifier):
+    """The compiler cannot trace Lightning's logging."""
+
+    log = torch.compiler.disable(pl.LightningModule.log)
+
+
+class Scheduled(Classifier):
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), 0.1, momentum=0.9)
+        return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3)]
+
+
+def made(kind):
+    def make():
+        pl.seed_everything(0, verbose=False)
+        return kind()
+
+    return make
+
+
+def given():
+    return Probe(Samples(6, seed=3).images, Samples(6, seed=3).labels)
+
+
+class Failing:
+    """A forward that works until the second reading."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, model, inputs):
+        self.calls += 1
+        output = model(inputs + torch.rand(1))
+        if self.calls > 4:
+            raise ArithmeticError("the explanation broke")
+        return output
+
+
+RUNS = {
+    "plain": {"make": lambda: classifier(dropout=0.0)},
+    "dropout": {},
+    "momentum and a schedule": {"make": made(Scheduled)},
+    "accumulation over epoch ends": {"accumulate_grad_batches": 3},
+    "validation in mid-accumulation": {"accumulate_grad_batches": 3, "val_check_interval": 2},
+    "two validations an epoch": {"val_check_interval": 0.5, "train": {"count": 24}},
+    "bf16": {"precision": "bf16-mixed"},
+    "bf16, in mid-accumulation": {
+        "precision": "bf16-mixed",
+        "accumulate_grad_batches": 3,
+        "val_check_interval": 2,
+    },
+    "no validation": {"validation": {}},
+    "no validation, bf16, accumulation": {"validation": {}, "precision": "bf16-mixed", "accumulate_grad_batches": 3},
+    "frozen BatchNorm": {"make": made(FrozenNorm)},
+    "frozen BatchNorm, no validation": {"make": made(FrozenNorm), "validation": {}},
+    "random transfer hook": {"make": made(Augmented)},
+    "random transfer hook, no validation": {"make": made(Augmented), "validation": {}},
+    "gradient clipping": {"gradient_clip_val": 0.1},
+    "shuffled validation": {"validation": {"count": 10, "seed": 1, "shuffle": True}},
+}
+
+
+@pytest.mark.parametrize("settings", RUNS.values(), ids=RUNS.keys())
+@pytest.mark.parametrize("probe", ["captured", "given"])
+@pytest.mark.filterwarnings("ignore:Your `val_dataloader`'s sampler has shuffling enabled")
+def test_training_is_the_same(tmp_path, settings, probe):
+    callback = GradCAM(probe_size=4, on_error="raise", probe=given() if probe == "given" else None)
+    assert_same(trained(tmp_path, **settings), trained(tmp_path, callback, **settings))
+    assert len(callback._state.history.moments) == 2
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_give_the_same_batches(tmp_path, persistent):
+    workers = {"num_workers": 2, "persistent_workers": persistent}
+    settings = {"train": workers, "validation": {"seed": 1, **workers}}
+    callback = GradCAM(probe_size=4, on_error="raise")
+    assert_same(trained(tmp_path, **settings), trained(tmp_path, callback, **settings))
+
+
+@pytest.mark.parametrize("variant", ["score_cam", "ablation_cam", "eigen_cam"])
+def test_every_kind_of_variant_leaves_training_alone(tmp_path, variant):
+    callback = GradCAM(probe_size=4, variant=variant, layers=["backbone.0", "backbone.4"], on_error="raise")
+    assert_same(trained(tmp_path), trained(tmp_path, callback))
+
+
+def test_several_callbacks_leave_training_alone(tmp_path):
+    callbacks = [
+        GradCAM(probe_size=4, on_error="raise"),
+        GradCAM(probe_size=2, variant="score_cam", on_error="raise"),
+        GradCAM(probe=given(), variant="eigen_cam", on_error="raise"),
+        GradCAM(name="mine", layers="backbone.*", target="predicted", on_error="raise"),
+    ]
+    settings = {"accumulate_grad_batches": 3, "val_check_interval": 2}
+    assert_same(trained(tmp_path, **settings), trained(tmp_path, *callbacks, **settings))
+
+
+@pytest.mark.parametrize("settings", [{}, {"validation": {}, "accumulate_grad_batches": 3}], ids=["", "no validation"])
+@pytest.mark.parametrize(
+    ("callback", "text"),
+    [
+        (lambda: GradCAM(probe_size=4, forward=Failing()), "the explanation broke"),
+        (lambda: GradCAM(probe_size=4, layers="unused"), "'unused' did not run"),
+        (lambda: GradCAM(probe_size=4, target=99), "target 99 of sample 0 is out of range"),
+        (lambda: GradCAM(probe_size=4, labels=lambda batch: batch[5]), "no probe could be taken"),
+    ],
+    ids=["forward", "layer", "target", "labels"],
+)
+def test_an_explanation_that_raises_leaves_training_alone(tmp_path, settings, callback, text):
+    plain = trained(tmp_path, make=made(WithUnused), max_epochs=3, **settings)
+    with pytest.warns(RuntimeWarning, match=text) as caught:
+        explained = trained(tmp_path, callback(), make=made(WithUnused), max_epochs=3, **settings)
+    assert_same(plain, explained)
+    assert len([warning for warning in caught if warning.category is RuntimeWarning]) == 1
+
+
+def compiled(how):
+    model = made(Unlogged)()
+    if how == "whole":
+        return torch.compile(model, backend="eager")
+    if how == "in place":
+        model.compile(backend="eager")
+    else:
+        model.backbone = torch.compile(model.backbone, backend="eager")
+    return model
+
+
+@pytest.mark.parametrize("how", ["whole", "in place", "a part"])
+def test_a_compiled_model_trains_the_same(tmp_path, how):
+    callback = GradCAM(probe_size=4, on_error="raise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's, about Lightning's own code
+        plain = trained(tmp_path, make=lambda: compiled(how))
+        torch._dynamo.reset()
+        explained = trained(tmp_path, callback, make=lambda: compiled(how))
+    assert_same(plain, explained)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert callback.layer_names == {"auto": "backbone"}
+
+
+@pytest.mark.parametrize("inference_mode", [True, False])
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_evaluation_gives_the_same_metrics_and_leaves_the_module(tmp_path, stage, inference_mode):
+    def evaluated(*callbacks):
+        model = made(FrozenNorm)()
+        model.train().backbone[1].eval()
+        model(Samples().images).sum().backward()
+        recorder = Recorder()
+        evaluates = trainer(tmp_path, *callbacks, recorder, logger=False, inference_mode=inference_mode)
+        (metrics,) = getattr(evaluates, stage)(model, loader(), verbose=False)
+        recorder.record("after", model)
+        return recorder.seen, metrics
+
+    captured = GradCAM(probe_size=4, on_error="raise")
+    other = GradCAM(probe=given(), name="other", on_error="raise")
+    (plain, metrics), (explained, more) = evaluated(), evaluated(captured, other)
+    assert_same(plain, explained)
+    assert metrics.items() <= more.items()
+    assert {"xai/grad_cam/auto/drift", "xai/other/auto/drift"} <= more.keys()
+
+
+class Careless(pl.Callback):
+    """Does one thing, at the end of each validation, that no callback may do."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        if not trainer.sanity_checking:
+            with torch.enable_grad():
+                self.act(pl_module)
+
+
+def forward(model):
+    return model(Samples(4).images)
+
+
+CARELESS = {
+    "torch RNG": lambda model: torch.randn(1),
+    "numpy RNG": lambda model: numpy.random.rand(1),  # noqa: NPY002
+    "python RNG": lambda model: random.random(),
+    "gradients": lambda model: forward(model).sum().backward(),
+    "buffers": lambda model: (model.train(), forward(model), model.eval()),
+    "training flags": lambda model: model.head.train(),
+    "requires_grad": lambda model: model.head.requires_grad_(False),
+    "hooks": lambda model: model.head.register_forward_hook(lambda *args: None),
+}
+
+
+@pytest.mark.parametrize("act", CARELESS.values(), ids=CARELESS.keys())
+def test_the_comparison_sees_what_a_careless_callback_does(tmp_path, request, act):
+    plain, careless = trained(tmp_path), trained(tmp_path, Careless(act))
+    what = request.node.callspec.id
+    found = [name for name in plain if not same(plain[name], careless[name])]
+    assert found[0].endswith(f"validation end: {what}")
+
+
+@pytest.mark.parametrize("act", ["torch RNG", "gradients", "buffers"])
+def test_a_careless_callback_changes_what_is_trained(tmp_path, act):
+    settings = {"accumulate_grad_batches": 3, "val_check_interval": 2}
+    plain, careless = trained(tmp_path, **settings), trained(tmp_path, Careless(CARELESS[act]), **settings)
+    last = [
+        name for name in plain if "after fit" in name and name.endswith("buffers" if act == "buffers" else "weights")
+    ]
+    assert not same(plain[last[0]], careless[last[0]])

@@ -1,0 +1,61 @@
+"""The generated images keep their promises: what is given away, and what is not."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+from shapes import CLASSES, CODES, MARK, SIZE, Shapes, make_shapes
+
+
+def told(shapes: Shapes) -> float:
+    """How often the mark's code is the label's."""
+    patterns = torch.tensor([[[int(bit) for bit in row] for row in code] for code in CODES])
+    patterns = patterns.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1)
+    marks = shapes.images[:, 0][shapes.mark].view(-1, MARK * MARK) > 0.5
+    codes = (marks[:, None] == patterns.bool()).all(2)
+    assert (codes.sum(1) == 1).all()
+    return float((codes.float().argmax(1) == shapes.labels).float().mean())
+
+
+@pytest.mark.parametrize(("correlation", "expected"), [(1.0, 1.0), (0.5, 0.625), (0.0, 0.25)])
+def test_the_mark_tells_the_label_as_often_as_asked(correlation: float, expected: float) -> None:
+    assert told(make_shapes(2000, correlation=correlation, seed=0)) == pytest.approx(expected, abs=0.04)
+
+
+def test_shape_and_mark_never_overlap_and_are_all_that_is_taken_away() -> None:
+    shapes = make_shapes(400, correlation=0.5, seed=1)
+    assert not (shapes.object & shapes.mark).any()
+    assert (shapes.mark.flatten(1).sum(1) == MARK * MARK).all()
+    assert shapes.object.flatten(1).any(1).all()
+    for changed, mask in ((shapes.without_mark, shapes.mark), (shapes.without_object, shapes.object)):
+        differs = (changed != shapes.images).any(1)
+        assert not (differs & ~mask).any()
+        assert (differs & mask).sum() > 0.9 * mask.sum()
+
+
+def test_neither_colour_nor_size_tells_the_class() -> None:
+    shapes = make_shapes(2000, correlation=0.0, seed=2)
+    for label in range(len(CLASSES)):
+        of_class = shapes.labels == label
+        assert of_class.sum() == 500
+        area, whole = float(shapes.object[of_class].float().mean()), float(shapes.object.float().mean())
+        assert area == pytest.approx(whole, rel=0.04)
+        colour = shapes.images[of_class].mean((0, 2, 3)) - shapes.images.mean((0, 2, 3))
+        assert colour.abs().max() < 0.02
+
+
+def test_a_seed_gives_the_same_images_and_leaves_the_global_stream_alone() -> None:
+    state = torch.get_rng_state()
+    first, second = (make_shapes(20, correlation=0.5, seed=3) for _ in range(2))
+    assert first.images.equal(second.images)
+    assert torch.get_rng_state().equal(state)
+    assert not first.images.equal(make_shapes(20, correlation=0.5, seed=4).images)
+    assert first.images.shape == (20, 3, SIZE, SIZE)
+
+
+def test_a_correlation_that_is_no_probability_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"between 0 and 1, not 1\.5"):
+        make_shapes(4, correlation=1.5, seed=0)
