@@ -90,6 +90,11 @@ PEERS: dict[str, Contender] = {
     "torchcam.methods": torchcam,
     "pytorch_grad_cam": pytorch_grad_cam,
 }
+STUBS = {
+    "torchvision": (),
+    "torchvision.transforms": ("Compose", "Normalize", "ToTensor"),
+    "torchvision.transforms.functional": ("resize",),
+}
 
 
 def importable_peers() -> tuple[dict[str, Contender], dict[str, str]]:
@@ -109,19 +114,17 @@ def importable_peers() -> tuple[dict[str, Contender], dict[str, str]]:
 
 @contextmanager
 def torchvision_stubbed() -> Iterator[None]:
-    """Where torchvision does not import, let those import that never call it for Grad-CAM."""
+    """Where torchvision does not import, a stand-in for those who import it but do not call it for Grad-CAM."""
     try:
         import_module("torchvision")
     except (ImportError, RuntimeError):
-        names = {"torchvision": [], "torchvision.transforms": ["Compose", "Normalize", "ToTensor"]}
-        names["torchvision.transforms.functional"] = ["resize"]
-        for name, attributes in names.items():
+        for name, imported in STUBS.items():
             sys.modules[name] = ModuleType(name)
-            vars(sys.modules[name]).update(dict.fromkeys(attributes))
+            vars(sys.modules[name]).update(dict.fromkeys(imported))
         try:
             yield
         finally:
-            for name in names:
+            for name in STUBS:
                 del sys.modules[name]
     else:
         yield

@@ -18,8 +18,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_xai import GradCAM
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-
 CLASSES, SIZE = 10, 32
 
 
@@ -48,10 +46,11 @@ class HookTimes(SimpleProfiler):
 
 def train_with_grad_cam(images: int, epochs: int, device: torch.device) -> Epochs:
     """Train the network of `examples/image_folder.py` on generated images of CIFAR-10's shape."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
     from image_folder import SmallResNet
 
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
+    logging.disable(logging.INFO)  # Lightning's lines about hardware and its products
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     seed_everything(0, verbose=False)
     callback, times = GradCAM(), HookTimes(device)
     with tempfile.TemporaryDirectory() as folder:

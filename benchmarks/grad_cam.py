@@ -8,8 +8,12 @@ The peers are optional, and need no torchvision (without it, a stub in its place
     pip install --no-deps --target PEERS torchcam grad-cam ttach opencv-python-headless
     PYTHONPATH=PEERS python benchmarks/grad_cam.py
 
-One process, one thread. Ratios are medians of the ratios within a round, with their 95% interval; the floor runs
-twice, and what its second row differs from 1 is noise. Memory is beyond the model, its input and its weights.
+One process, one thread; on a CPU, seconds of CPU time, so that a busy machine does little harm. A round runs each
+contender once; a ratio is the median of the ratios within a round, with its 95% interval. The floor is Grad-CAM
+written by hand with nothing around it. It runs twice: how far its second row is from 1 is the noise. Memory is the
+peak beyond the weights and the input. A difference is the largest one from the floor's maps, as a part of their
+maximum; `-` where there are no maps (captum has no layout for tokens). A goal in time is met where the interval
+reaches it.
 """
 
 from __future__ import annotations
@@ -70,13 +74,13 @@ def compare(name: str, rounds: int, device: torch.device) -> None:
     reference = runs["floor"]()
 
     head = f"{name} at {net.layer}"
-    print(f"\n{head:<28} {'ms':>8}   {'time / floor':<22} {'peak MiB':>9} {'/ no_grad':>10}   |difference|")
+    print(f"\n{head:<28} {'ms':>8}   {'time / floor':<22} {'peak MiB':>9} {'/ no_grad':>10}   difference")
     for title, run in runs.items():
         apart = difference(title, run(), reference)
         print(
             f"  {title:<26} {1e3 * median(seconds[title]):8.1f}   {shown(ratio(seconds[title], seconds['floor'])):<22} "
             f"{memory[title]:9.1f} {memory[title] / memory['no_grad forward']:10.2f}   "
-            f"{'' if apart is None else f'{apart:.0e}'}"
+            f"{'-' if apart is None else f'{apart:.0e}'}"
         )
     for peer, why in absent.items():
         print(f"  {peer:<26} absent: {why}")

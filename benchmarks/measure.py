@@ -70,12 +70,10 @@ def ratio(seconds: Sequence[float], reference: Sequence[float]) -> Interval:
 def interval(values: Sequence[float]) -> Interval:
     """The median with its order statistics: no assumption about the noise."""
     ordered, n = sorted(values), len(values)
-    outside = 0
-    # outside + 1 values are cut at each end while that leaves 95%: the true median splits the values like coins
-    while 2 * sum(math.comb(n, i) for i in range(outside + 1)) <= 0.05 * 2**n:
-        outside += 1
-    outside = max(outside - 1, 0)
-    return Interval(median(ordered), ordered[outside], ordered[n - 1 - outside])
+    cut = 0  # values left out at each end; the true median is among them as often as so few of n coins show heads
+    while 2 * sum(math.comb(n, heads) for heads in range(cut + 2)) <= 0.05 * 2**n:
+        cut += 1
+    return Interval(median(ordered), ordered[cut], ordered[n - 1 - cut])
 
 
 def peak_memory(run: Callable[[], Any], device: torch.device) -> float:

@@ -6,19 +6,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_xai.callbacks import TCAV as TCAV
     from lightning_xai.callbacks import GradCAM as GradCAM
+    from lightning_xai.concept import Concept as Concept
     from lightning_xai.probe import Probe as Probe
     from lightning_xai.store import load_run as load_run
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Concept": "lightning_xai.concept",
     "GradCAM": "lightning_xai.callbacks",
     "Probe": "lightning_xai.probe",
+    "TCAV": "lightning_xai.callbacks",
     "load_run": "lightning_xai.store",
 }
 
-__all__ = ["GradCAM", "Probe", "load_run"]
+__all__ = ["TCAV", "Concept", "GradCAM", "Probe", "load_run"]
 
 
 def __getattr__(name: str) -> Any:

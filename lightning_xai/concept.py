@@ -56,6 +56,14 @@ class Concept:
     def __len__(self) -> int:
         return len(Probe(self.examples))
 
+    @staticmethod
+    def names_in(path: str | PathLike[str]) -> list[str]:
+        """The names of the concepts that `from_folder` makes of this folder."""
+        folder = Path(path)
+        if _images(folder):
+            return [folder.name]
+        return [part.name for part in _parts(folder)]
+
     @classmethod
     def from_folder(
         cls,
@@ -87,12 +95,9 @@ class Concept:
         files = _images(folder)
         if files:
             return cls(folder.name, torch.stack([_load(file, make) for file in files]), prepared=prepared)
-        parts = sorted(part for part in folder.glob("*") if part.is_dir() and _images(part))
-        if not parts:
-            raise FileNotFoundError(f"{folder} holds no images, nor folders of images ({', '.join(IMAGES)})")
         return [
             cls(part.name, torch.stack([_load(file, make) for file in _images(part)]), prepared=prepared)
-            for part in parts
+            for part in _parts(folder)
         ]
 
 
@@ -138,6 +143,13 @@ def _by_index(data: Any) -> bool:
 
 def _images(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*") if file.suffix.lower() in IMAGES and not file.name.startswith("."))
+
+
+def _parts(folder: Path) -> list[Path]:
+    parts = sorted(part for part in folder.glob("*") if part.is_dir() and _images(part))
+    if not parts:
+        raise FileNotFoundError(f"{folder} holds no images, nor folders of images ({', '.join(IMAGES)})")
+    return parts
 
 
 def _load(file: Path, transform: Callable[[Any], Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -29,6 +29,14 @@ class Reading:
     epoch: int
     step: int
     measured: Measured
+
+
+def moments(readings: Sequence[Reading]) -> tuple[list[int], str]:
+    """Where readings stand in the run, and what that counts: ``"epoch"``, or ``"step"`` where an epoch has several."""
+    epochs = [reading.epoch for reading in readings]
+    if len(set(epochs)) == len(epochs):
+        return epochs, "epoch"
+    return [reading.step for reading in readings], "step"
 
 
 def thinned(count: int, at_most: int) -> list[int]:

@@ -129,13 +129,15 @@ class Run:
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:
-    """The readings of a run: of its store, or of the one folder ``xai`` under ``path``.
+    """The readings of a run: of its store, or of the one store under ``path``.
 
     Raises:
         FileNotFoundError: where there is no store, or more than one to choose from.
     """
     root = Path(path)
-    found = [root] if (root / MANIFEST).exists() else sorted(p.parent for p in root.glob(f"**/xai/{MANIFEST}"))
+    # of a run with a logger, and of one without
+    below = [path.parent for place in ("xai", "xai/version_*") for path in root.glob(f"**/{place}/{MANIFEST}")]
+    found = [root] if (root / MANIFEST).exists() else sorted(below)
     if len(found) != 1:
         choice = "\n".join(f"  {folder}" for folder in found)
         problem = f"{len(found)} runs under it; name one:\n{choice}" if found else "no folder xai with a manifest"

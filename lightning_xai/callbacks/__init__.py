@@ -2,5 +2,6 @@
 
 from lightning_xai.callbacks.base import Explanation
 from lightning_xai.callbacks.grad_cam import GradCAM
+from lightning_xai.callbacks.tcav import TCAV
 
-__all__ = ["Explanation", "GradCAM"]
+__all__ = ["TCAV", "Explanation", "GradCAM"]

@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
@@ -22,7 +22,7 @@ from lightning_xai.callbacks import opening, schedule
 from lightning_xai.callbacks.capture import Capture, describe
 from lightning_xai.callbacks.history import KEPT_BYTES, History
 from lightning_xai.callbacks.namespaces import Callback, LightningModule, Trainer, callbacks_of, rank_zero_info
-from lightning_xai.callbacks.run import Run, import_object
+from lightning_xai.callbacks.run import Run, dataset_of, import_object
 from lightning_xai.functional.hooks import inspecting
 from lightning_xai.functional.outputs import predict
 from lightning_xai.loggers import log_report
@@ -57,9 +57,8 @@ class Explanation(Callback, ABC):
     """Explains the same samples again and again while a model trains, and logs what it finds.
 
     Args:
-        probe: the samples to explain, or the path of a saved `Probe`. None takes ``probe_size`` samples of the
-            first validation epoch, else of the first training epoch, balanced over the classes.
-        probe_size: samples of the automatic probe.
+        probe: the samples to explain, or the path of a saved `Probe`. None takes samples of the first validation
+            epoch, else of the first training epoch, balanced over the classes.
         probe_loader: index of the validation DataLoader that it is taken from.
         class_names: the name of each class index; by default the dataset's ``classes``, where it has them.
         mean: per channel, undoes the normalisation of images for display, with ``std``.
@@ -77,7 +76,6 @@ class Explanation(Callback, ABC):
     """
 
     probe: Probe | str | None = None
-    probe_size: int = 8
     probe_loader: int = 0
     class_names: list[str] | None = None
     mean: list[float] | None = None
@@ -94,10 +92,7 @@ class Explanation(Callback, ABC):
     """Layer as tagged -> its real name in the model, once known."""
 
     def __post_init__(self) -> None:
-        for setting in ("probe_size", "every_n_epochs", "every_n_validations"):
-            value = getattr(self, setting)
-            if value is not None and value < 1:
-                raise ValueError(f"{setting}={value} is out of range: give 1 or more")
+        self.at_least_one("every_n_epochs", "every_n_validations")
         if self.on_error not in ("warn", "raise"):
             raise ValueError(f"on_error={self.on_error!r} is unknown: give 'warn' or 'raise'")
         if isinstance(self.target, str) and self.target not in ("label", "predicted"):
@@ -129,6 +124,10 @@ class Explanation(Callback, ABC):
         """
 
     @abstractmethod
+    def wanted(self) -> tuple[int, Collection[int] | None]:
+        """How many samples the automatic probe has, and of which classes; None for all."""
+
+    @abstractmethod
     def resolve(self, model: LightningModule) -> None:
         """Check what the settings name against the model, before training starts; raises ValueError."""
 
@@ -143,6 +142,13 @@ class Explanation(Callback, ABC):
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """The settings that tell this explanation from another of the same name; never the schedule."""
+
+    def at_least_one(self, *settings: str) -> None:
+        """Raises ValueError for a setting below 1; None is no number."""
+        for setting in settings:
+            value = getattr(self, setting)
+            if value is not None and value < 1:
+                raise ValueError(f"{setting}={value} is out of range: give 1 or more")
 
     # -- tags and state -----------------------------------------------------------------------------------------
 
@@ -271,7 +277,7 @@ class Explanation(Callback, ABC):
         mine = set(self.scalars(self._state.probe))
         found = [monitor for monitor in schedule.monitors(trainer) if monitor.metric in mine]
         if found and (self.every_n_epochs > 1 or self.every_n_validations is not None):
-            self._say(
+            self.say(
                 f"{found[0].by} monitors {found[0].metric!r}, so {type(self).__name__} reads whenever it looks, "
                 "not on its own sparser schedule: a stale value would count against its patience"
             )
@@ -286,7 +292,8 @@ class Explanation(Callback, ABC):
             return
         if self._state.capture is None:
             labels = cast("Callable[[Any], Tensor] | None", self.labels)
-            self._state.capture = Capture(self.probe_size, labels, trainer.global_rank, trainer.world_size)
+            ranks = trainer.global_rank, trainer.world_size
+            self._state.capture = Capture(*self.wanted(), labels, *ranks)
         try:
             self._state.capture.add(batch)
         except Exception as error:
@@ -302,13 +309,13 @@ class Explanation(Callback, ABC):
         self._state.capture = None
         if probe is None:
             return
-        if len(probe) < self.probe_size:
-            self._say(f"probe_size={self.probe_size}, but the data has {len(probe)} samples: these are explained")
-        dataset = _dataset(trainer, self.probe_loader)
-        self._state.probe = self.displayed(describe(probe, dataset))
+        size, _ = self.wanted()
+        if len(probe) < size:
+            self.say(f"a probe of {size} samples was asked for, but the data has {len(probe)}: these are explained")
+        self._state.probe = self.displayed(describe(probe, dataset_of(trainer, self.probe_loader)))
         if self._state.expected not in (None, self._state.probe.fingerprint):
             why = "the run is resumed without its probe, and the data gives another"
-            self._say(_OTHER_SAMPLES.format(epoch=trainer.current_epoch, why=why))
+            self.say(_OTHER_SAMPLES.format(epoch=trainer.current_epoch, why=why))
 
     def displayed(self, probe: Probe) -> Probe:
         """The probe with what the settings say about its display."""
@@ -319,7 +326,7 @@ class Explanation(Callback, ABC):
         """What a functional takes as targets: (N,) class indices, ``"predicted"``, or a function of the output."""
         if self.target == "label":
             if probe.targets is None:
-                self._say("the probe has no class labels, so the predicted class is explained")
+                self.say("the probe has no class labels, so the predicted class is explained")
                 return "predicted"
             return probe.targets
         if isinstance(self.target, int):
@@ -341,7 +348,7 @@ class Explanation(Callback, ABC):
 
     def _read(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         if self._state.probe is None:
-            self._say(f"{type(self).__name__} has seen no batch to take its probe from, so there is nothing to explain")
+            self.say(f"{type(self).__name__} has seen no batch to take its probe from, so there is nothing to explain")
             return
         measured, error = _attempt(partial(self._measure, trainer, pl_module))
         everywhere = trainer.strategy.reduce_boolean_decision(error is None, all=True)
@@ -363,9 +370,9 @@ class Explanation(Callback, ABC):
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         assert self._state.probe is not None
         with inspecting(pl_module):
-            run = Run(trainer, pl_module, self.forward)
+            run = Run(trainer, pl_module, self.forward, self._state.like, self.probe_loader)
             if self._state.prepared is None:
-                self._state.prepared = run.prepare(self._state.probe, self._state.like)
+                self._state.prepared = run.prepare(self._state.probe)
             measured = self.measure(run, self._state.prepared)
         return Measured(*(_on_cpu(part) for part in (measured.rows, measured.shared)))
 
@@ -411,7 +418,7 @@ class Explanation(Callback, ABC):
                 self.warn(error, "the earlier samples could not be read, so others are taken")
             now.probe = trainer.strategy.broadcast(found)
         elif now.probe.fingerprint != now.expected:
-            self._say(_OTHER_SAMPLES.format(epoch=trainer.current_epoch, why="another probe is given than before"))
+            self.say(_OTHER_SAMPLES.format(epoch=trainer.current_epoch, why="another probe is given than before"))
 
     def _earlier_probe(self, state: dict[str, Any]) -> Probe | None:
         store = self._state.history.store
@@ -448,17 +455,10 @@ class Explanation(Callback, ABC):
         )
         log.debug("the cause in full", exc_info=error)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
             rank_zero_info(f"{type(self).__name__}: {text}.")
-
-
-def _dataset(trainer: Trainer, loader: int) -> Any:
-    found = trainer.val_dataloaders or trainer.test_dataloaders or trainer.train_dataloader
-    if isinstance(found, (list, tuple)):
-        found = found[min(loader, len(found) - 1)]
-    return getattr(found, "dataset", None)
 
 
 def _on_cpu(held: Mapping[str, Tensor]) -> dict[str, Tensor]:

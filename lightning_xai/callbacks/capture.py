@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,12 +24,14 @@ class Capture:
 
     Args:
         size: how many samples to keep.
+        classes: of which classes alone; None for all.
         labels: extracts the class indices (N,) of a batch; by default they are found by their place or key.
         rank: of this process.
         world_size: number of processes that share the data.
     """
 
     size: int
+    classes: Collection[int] | None = None
     labels: Callable[[Any], torch.Tensor] | None = None
     rank: int = 0
     world_size: int = 1
@@ -45,6 +47,8 @@ class Capture:
             labels = [None] * len(probe) if probe.targets is None else probe.targets.tolist()
             places: dict[tuple[int, int], int] = {}
             for place, label in enumerate(labels):
+                if self.classes is not None and label not in self.classes:
+                    continue
                 position = (self._seen + place) * self.world_size + self.rank
                 places[0 if label is None else self._of_class[label], position] = place
                 self._of_class[label] += 1

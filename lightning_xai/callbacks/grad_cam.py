@@ -43,6 +43,7 @@ class GradCAM(Explanation):
     ``pointing/<mask>``.
 
     Args:
+        probe_size: samples of the automatic probe.
         layers: names or patterns (``"backbone.layer*"``). None takes the last module with spatial output that
             runs, tagged ``auto``.
         variant: ``"grad_cam"``, ``"grad_cam_plus_plus"``, ``"xgrad_cam"``, ``"hires_cam"``, ``"layer_cam"``,
@@ -53,6 +54,7 @@ class GradCAM(Explanation):
     The other settings are those of every explanation.
     """
 
+    probe_size: int = 8
     layers: str | list[str] | None = None
     variant: str = "grad_cam"
     reshape: str | Callable[[Tensor], Tensor] | None = None
@@ -60,6 +62,7 @@ class GradCAM(Explanation):
 
     def __post_init__(self) -> None:
         check_variant(self.variant)
+        self.at_least_one("probe_size")
         if isinstance(self.reshape, str):
             self.reshape = import_object(self.reshape)
         if self.scale not in ("run", "image"):
@@ -69,6 +72,9 @@ class GradCAM(Explanation):
     @property
     def method(self) -> str:
         return self.variant
+
+    def wanted(self) -> tuple[int, None]:
+        return self.probe_size, None
 
     def identity(self) -> dict[str, Any]:
         return {"layers": self.layers, "variant": self.variant}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_xai.functional.localization import drift, mask_lift, mask_share, pointing_game, shows_relevance
 from lightning_xai.probe import Probe, tensors
-from lightning_xai.reading import Measured, Reading, thinned
+from lightning_xai.reading import Measured, Reading, moments, thinned
 from lightning_xai.report import Filmstrip, Grid, Overlay, Picture, TableRow, Traces
 
 COLUMNS = 16
@@ -57,9 +57,11 @@ def heatmap_pictures(
         signals = next((t for t in tensors(probe.inputs) if t.ndim == 3 and t.is_floating_point()), None)
         return {"": Traces(signals, strip[:, -1], captions, scale, title)}
     images, strip = _flat(probe, strip)
+    places, unit = moments(shown)
+    columns = [f"{unit} {place}" for place in places]
     return {
         "": Grid(images, strip[:, -1], captions, scale, title),
-        "/filmstrip": Filmstrip(images, strip, captions, column_names(shown), scale, title),
+        "/filmstrip": Filmstrip(images, strip, captions, columns, scale, title),
     }
 
 
@@ -93,14 +95,6 @@ def sample_captions(probe: Probe, measured: Measured) -> list[str]:
             lines.append(f"pred {probe.label(prediction[i])} {confidence[i]:.0%}")
         captions.append("\n".join(lines))
     return captions
-
-
-def column_names(readings: Sequence[Reading]) -> list[str]:
-    """The epochs, or the steps where an epoch was read more than once."""
-    epochs = [reading.epoch for reading in readings]
-    if len(set(epochs)) == len(epochs):
-        return [f"epoch {epoch}" for epoch in epochs]
-    return [f"step {reading.step}" for reading in readings]
 
 
 def _comparable(key: str, history: Sequence[Reading]) -> list[Reading]:

@@ -21,10 +21,22 @@ class Run:
     """One forward of the model, the way this Trainer needs it: ``run(inputs) -> output``.
 
     ``run.model`` is the plain module, for names and hooks.
+
+    Args:
+        trainer: whose strategy and precision it follows.
+        model: the module that is trained.
+        forward: how inputs become an output.
+        like: a batch of this run, in whose structure the transfer hooks take their batches.
+        loader: index of the validation DataLoader whose data are explained.
     """
 
-    def __init__(self, trainer: Trainer, model: LightningModule, forward: Forward = None) -> None:
+    def __init__(
+        self, trainer: Trainer, model: LightningModule, forward: Forward = None, like: Any = None, loader: int = 0
+    ) -> None:
         self.model: torch.nn.Module = model
+        self.device: torch.device = trainer.strategy.root_device
+        self._like = like
+        self._loader = loader
         self._trainer = trainer
         self._forward = find_forward(model, forward)
 
@@ -37,17 +49,30 @@ class Run:
         sharded = type(self._trainer.strategy.model).__name__ == "FullyShardedDataParallel"
         return self._trainer.strategy.model if sharded else self.model
 
-    def prepare(self, probe: Probe, like: Any) -> Probe:
-        """The probe on the model's device, through the same conversions and hooks as the batch ``like``."""
+    @property
+    def dataset(self) -> Any:
+        """The data that are explained, None where no DataLoader has them."""
+        return dataset_of(self._trainer, self._loader)
+
+    def prepare(self, probe: Probe) -> Probe:
+        """The probe on the model's device, through the same conversions and hooks as a batch of this run."""
         if probe.prepared:
-            return probe.to(self._trainer.strategy.root_device)
-        batch = join_batch(probe, like)
+            return probe.to(self.device)
+        batch = join_batch(probe, self._like)
         batch = self._trainer.precision_plugin.convert_input(batch)
         batch = self._trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
         batch = self._trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         prepared = Probe.from_batch(batch)
         inputs = map_tensors(prepared.inputs, lambda t: t.detach())
-        return replace(probe.to(self._trainer.strategy.root_device), inputs=inputs, masks=None, prepared=True)
+        return replace(probe.to(self.device), inputs=inputs, masks=None, prepared=True)
+
+
+def dataset_of(trainer: Trainer, loader: int) -> Any:
+    """The dataset of the validation (else test, else training) DataLoader number ``loader``."""
+    found = trainer.val_dataloaders or trainer.test_dataloaders or trainer.train_dataloader
+    if isinstance(found, (list, tuple)):
+        found = found[min(loader, len(found) - 1)]
+    return getattr(found, "dataset", None)
 
 
 def find_forward(model: LightningModule, forward: Forward) -> Callable[[Any, Any], Any]:

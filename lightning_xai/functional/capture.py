@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,34 +159,32 @@ class Watching(TorchFunctionMode):
 
     def _used_in_product(self, name: str, args: Any) -> Any:
         if name == "einsum":
-            operands = list(args[1] if isinstance(args[1], (tuple, list)) else args[1:])
             if not isinstance(args[0], str):
                 return args
+            operands = args[1] if isinstance(args[1], (tuple, list)) else args[1:]
             pairs = zip(operands, _summed(args[0]), strict=True)
-            return (args[0], *(operand if dim is None else self._use(operand, dim) for operand, dim in pairs))
+            return (args[0], *(self._use(operand, dims) for operand, dims in pairs))
         first, second = args[:2] if name != "rmatmul" else args[1::-1]
-        pair = [self._use(first, -1), self._use(second, -2 if second.ndim > 1 else -1)]
+        pair = [self._use(first, [-1]), self._use(second, [-2])]
         return (*(pair if name != "rmatmul" else pair[::-1]), *args[2:])
 
     def _used_in_sum(self, product: Tensor, dim: Any = None, *_: Any, **__: Any) -> Tensor:
         weights, values = self._products[product]
-        for d in dim if isinstance(dim, (tuple, list)) else [dim]:
-            if d is not None and -weights.ndim <= d % product.ndim - product.ndim:
-                used = self._use(weights, d % product.ndim - product.ndim)
-                if used is not weights:
-                    return used * values
-        return product
+        dims = dim if isinstance(dim, (tuple, list)) else [] if dim is None else [dim]
+        used = self._use(weights, [d % product.ndim - product.ndim for d in dims])
+        return product if used is weights else used * values
 
-    def _use(self, operand: Tensor, dim: int) -> Tensor:
-        """`operand`, or what stands for it if it is a softmax that is summed along its own dimension."""
+    def _use(self, operand: Tensor, dims: Iterable[int]) -> Tensor:
+        """`operand`, or what stands for it if it is a softmax, and one of the dimensions summed is its own."""
         derived = self._derived.get(operand)
         if derived is None:
             return operand
         clean = operand if derived.clean is None else derived.clean
-        if not _sums_to_one(clean, dim):
+        own = [dim for dim in dims if -clean.ndim <= dim < clean.ndim and _sums_to_one(clean, dim)]
+        if not own:
             return operand
         derived.softmax.used = True
-        found = self.weighted(operand, clean, lambda t: self.as_maps(t.movedim(dim, -1)))
+        found = self.weighted(operand, clean, lambda t: self.as_maps(t.movedim(own[0], -1)))
         return operand if found is None else found
 
     def as_maps(self, weights: Tensor) -> Tensor:
@@ -209,17 +207,16 @@ def _sums_to_one(weights: Tensor, dim: int) -> bool:
     return bool(((sums - 1).abs().lt(0.02) | sums.eq(0) | sums.isnan()).all())
 
 
-def _summed(equation: str) -> list[int | None]:
-    """The dimension of each operand of an einsum that is summed, None where there is no single one."""
+def _summed(equation: str) -> list[list[int]]:
+    """The dimensions of each operand of an einsum that are summed."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     kept = right if arrow else {letter for letter in left if left.count(letter) == 1}
-    dims: list[int | None] = []
+    dims = []
     for letters in left.split(","):
         before, _, after = letters.partition("...")
         places = {letter: i for i, letter in enumerate(before)}
         places |= {letter: i - len(after) for i, letter in enumerate(after)}
-        summed = [place for letter, place in places.items() if letter not in kept]
-        dims.append(summed[0] if len(summed) == 1 else None)
+        dims.append([place for letter, place in places.items() if letter not in kept])
     return dims
 
 

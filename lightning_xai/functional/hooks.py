@@ -169,23 +169,22 @@ def tapping(
             taps = _Taps(careful)
             for name, layer in layers.items():
                 stack.callback(layer.register_forward_hook(partial(taps.hook, name)).remove)
-            # a no_grad block of the user's ends in the mode it began with: carefully means with grad
+            # carefully: with grad from the start, since a no_grad block ends in the mode it began with, and with
+            # copies of the outputs, since one may be written to under another name
             with torch.set_grad_enabled(careful):
                 scores = forward()
             taps.recording = False
             if never := [name for name in layers if name not in taps.tensors]:
                 raise ValueError(_never_ran(never, [call.name for call in trace(model, forward)]))
             cut = taps.unconnected(scores)
-            if not cut and not taps.overwritten():
+            if not cut and (careful or not taps.overwritten()):
                 with torch.enable_grad():
                     yield taps.tensors, scores
                 return
-    if cut:
-        raise DisconnectedError(
-            f"the scores do not depend on {' and '.join(map(repr, cut))}: its output does not reach them, or passes "
-            "through detach(), numpy or reentrant checkpointing on the way. Take a layer that the scores depend on."
-        )
-    raise AssertionError("a private clone cannot be overwritten")
+    raise DisconnectedError(
+        f"the scores do not depend on {' and '.join(map(repr, cut))}: its output does not reach them, or passes "
+        "through detach(), numpy or reentrant checkpointing on the way. Take a layer that the scores depend on."
+    )
 
 
 class _Taps:

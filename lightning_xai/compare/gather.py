@@ -1,0 +1,278 @@
+"""Runs side by side as plain data: what each callback's own ``report`` says at the epochs of one slider."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from lightning_xai.callbacks.base import Explanation
+from lightning_xai.callbacks.revive import revive
+from lightning_xai.probe import Probe
+from lightning_xai.reading import Measured, Reading, thinned
+from lightning_xai.render import draw
+from lightning_xai.render.overlay import reduced
+from lightning_xai.report import Curves, Filmstrip, Grid, Report, TableRow
+from lightning_xai.store import Run
+
+POSITIONS, FEWEST_POSITIONS = 100, 10
+CELLS = 6_000_000
+SAMPLES, SIDE = 32, 192
+DRAWN = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Heat:
+    """Heatmaps over images at one reading.
+
+    Args:
+        maps: (N, h, w) float, as measured.
+        images: N indices into `Gallery.pictures`.
+        scale: the value that takes the last colour; None where each map has its own.
+        labels: N strings.
+        answers: N strings, what the model said.
+        right: N, whether it was right; None where that is not known.
+        title: what the picture is called in the loggers.
+    """
+
+    maps: Tensor
+    images: Sequence[int]
+    scale: float | None
+    labels: Sequence[str]
+    answers: Sequence[str]
+    right: Sequence[bool | None]
+    title: str
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """One reading: its scalars, heatmaps, and the pictures of other kinds, drawn; all by tag."""
+
+    epoch: int
+    step: int
+    scalars: Mapping[str, float]
+    heats: Mapping[str, Heat]
+    drawn: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """What one callback of one run says.
+
+    Args:
+        fingerprint: of its probe.
+        tag: what its tags start with.
+        layers: layer as tagged -> its name in the model.
+        taken: how many readings the run holds.
+        moments: those that are shown, oldest first.
+        at: per position of the slider the index of its moment; -1 before the first.
+    """
+
+    fingerprint: str
+    tag: str
+    layers: Mapping[str, str]
+    taken: int
+    moments: Sequence[Moment]
+    at: Sequence[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """One callback name over all runs.
+
+    Args:
+        name: of the callback.
+        tracks: one a run; None where the run has nothing to show under this name.
+        missing: why, for the runs without a track.
+        same_probe: whether all tracks explain the same samples.
+    """
+
+    name: str
+    tracks: Sequence[Track | None]
+    missing: Mapping[str, str]
+    same_probe: bool
+
+
+@dataclass(eq=False)
+class Gallery:
+    """Pictures (H, W, 3) uint8, each held once."""
+
+    pictures: list[Tensor] = field(default_factory=list)
+    _places: dict[str, int] = field(default_factory=dict)
+
+    def place(self, picture: Tensor) -> int:
+        """The index of this picture, added where it is new."""
+        content = picture.contiguous().numpy().tobytes()
+        key = hashlib.sha256(f"{tuple(picture.shape)}".encode() + content).hexdigest()
+        if key not in self._places:
+            self._places[key] = len(self.pictures)
+            self.pictures.append(picture.clone())
+        return self._places[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Runs on one slider.
+
+    Args:
+        names: of the runs, short and distinct.
+        unit: ``"epoch"``, or ``"step"`` where an epoch was read more than once.
+        positions: of the slider, in this unit.
+        sections: one a callback name.
+        gallery: the pictures.
+        notes: what was left out, in sentences.
+    """
+
+    names: Sequence[str]
+    unit: str
+    positions: Sequence[int]
+    sections: Sequence[Section]
+    gallery: Gallery
+    notes: Sequence[str]
+
+
+def gather(runs: Sequence[Run]) -> Comparison:
+    """The runs side by side.
+
+    Raises:
+        ValueError: none of the runs holds a reading.
+    """
+    everything = [reading for run in runs for readings in run.readings.values() for reading in readings]
+    if not everything:
+        folders = ", ".join(str(run.folder) for run in runs)
+        raise ValueError(f"nothing was read in {folders} yet: a callback's first reading follows the first epoch")
+    unit = _unit(runs)
+    when: Callable[[Reading], int] = (lambda r: r.epoch) if unit == "epoch" else (lambda r: r.step)
+    every = sorted({when(reading) for reading in everything})
+    names = run_names([run.folder for run in runs])
+    callbacks = list(dict.fromkeys(name for run in runs for name in run.callbacks))
+
+    gallery = Gallery()
+    sources: dict[str, list[_Source | str]] = {name: [_source(run, name) for run in runs] for name in callbacks}
+    found = [source for group in sources.values() for source in group if isinstance(source, _Source)]
+    cells = sum(source.cells(gallery) for source in found)
+    limit = min(POSITIONS, max(FEWEST_POSITIONS, CELLS // max(1, cells)))
+    positions = [every[index] for index in thinned(len(every), limit)]
+
+    notes = []
+    if len(positions) < len(every):
+        notes.append(
+            f"{len(positions)} of {len(every)} {unit}s are shown, spread evenly from the first to the last: "
+            "what happened between them is not on this page."
+        )
+    if any(len(source.probe) > SAMPLES for source in found):
+        most = max(len(source.probe) for source in found)
+        notes.append(f"The first {SAMPLES} of {most} samples are shown; the curves are of all.")
+    sections = []
+    for name, group in sources.items():
+        tracks = [s.track(positions, when, gallery) if isinstance(s, _Source) else None for s in group]
+        missing = {run: s for run, s in zip(names, group, strict=True) if isinstance(s, str)}
+        prints = {track.fingerprint for track in tracks if track is not None}
+        sections.append(Section(name, tracks, missing, same_probe=len(prints) <= 1))
+    return Comparison(names, unit, positions, sections, gallery, notes)
+
+
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of the runs' folders that tell them apart.
+
+    Example:
+        >>> run_names([Path("runs/a/version_0/xai"), Path("runs/b/version_0/xai")])
+        ['a/version_0', 'b/version_0']
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    parts = [path[:-1] if path[-1] == "xai" else path for path in parts]
+    for length in range(1, max(map(len, parts))):
+        names = ["/".join(path[-length:]) for path in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{'/'.join(path[-1:])} ({number})" for number, path in enumerate(parts, 1)]
+
+
+def _unit(runs: Sequence[Run]) -> str:
+    for run in runs:
+        for readings in run.readings.values():
+            if len({reading.epoch for reading in readings}) < len(readings):
+                return "step"
+    return "epoch"
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """One callback of one run, before it is known which of its readings are shown."""
+
+    explanation: Explanation
+    fingerprint: str
+    probe: Probe
+    readings: list[Reading]
+
+    def report(self, index: int) -> Report:
+        return self.explanation.report(self.readings[index].measured, self.probe, self.readings[: index + 1])
+
+    def cells(self, gallery: Gallery) -> int:
+        """How many numbers the maps of one reading have."""
+        moment = _moment(self.report(len(self.readings) - 1), self.readings[-1], gallery, drawn=False)
+        return sum(heat.maps.numel() for heat in moment.heats.values())
+
+    def track(self, positions: Sequence[int], when: Callable[[Reading], int], gallery: Gallery) -> Track:
+        times = [when(reading) for reading in self.readings]
+        latest = [bisect_right(times, position) - 1 for position in positions]
+        shown = sorted({index for index in latest if index >= 0})
+        drawn = {shown[place] for place in thinned(len(shown), DRAWN)}
+        moments = [_moment(self.report(i), self.readings[i], gallery, drawn=i in drawn) for i in shown]
+        at = [shown.index(index) if index >= 0 else -1 for index in latest]
+        layers = self.explanation.layer_names
+        return Track(self.fingerprint, self.explanation.tag, layers, len(self.readings), moments, at)
+
+
+def _source(run: Run, name: str) -> _Source | str:
+    """What is needed to report, or why it is not to be had."""
+    if name not in run.callbacks:
+        return "the run has no callback of this name"
+    probe, readings = run.probes[name], run.readings[name]
+    if not readings:
+        return "nothing was read yet"
+    if probe is None:
+        return "its probe was not kept"
+    try:
+        explanation = revive(run.callbacks[name])
+    except ValueError as error:
+        return str(error)
+    # once and whole: a report looks at all of its history, which would otherwise be read from disk each time
+    held = [Reading(r.epoch, r.step, Measured(dict(r.measured.rows), r.measured.shared)) for r in readings]
+    return _Source(explanation, run.callbacks[name]["probe"], explanation.displayed(probe), held)
+
+
+def _moment(report: Report, reading: Reading, gallery: Gallery, *, drawn: bool) -> Moment:
+    heats, others = {}, {}
+    for tag, picture in report.pictures.items():
+        if isinstance(picture, Grid):
+            heats[tag] = _heat(picture, report.tables.get(f"{tag}/samples"), gallery)
+        elif drawn and not isinstance(picture, (Filmstrip, Curves)):  # the slider and the curves show these
+            others[tag] = gallery.place(draw(picture))
+    return Moment(reading.epoch, reading.step, report.scalars, heats, others)
+
+
+def _heat(grid: Grid, rows: Sequence[TableRow] | None, gallery: Gallery) -> Heat:
+    images = reduced(grid.images[:SAMPLES], SIDE)
+    if rows:
+        labels = [row.label for row in rows]
+        answers = [f"{row.prediction} {row.confidence:.0%}" if row.prediction else "" for row in rows]
+        right = [row.prediction == row.label if row.prediction and row.label else None for row in rows]
+    else:
+        labels = [caption.partition("\n")[0] for caption in grid.captions]
+        answers = [caption.partition("\n")[2] for caption in grid.captions]
+        right = [None] * len(labels)
+    return Heat(
+        maps=grid.maps[:SAMPLES],
+        images=[gallery.place(image) for image in images],
+        scale=grid.scale,
+        labels=labels[:SAMPLES],
+        answers=answers[:SAMPLES],
+        right=right[:SAMPLES],
+        title=grid.title,
+    )
+
