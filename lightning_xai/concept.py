@@ -50,6 +50,8 @@ class Concept:
                 f"concept {self.name!r} was given a {type(self.examples).__name__} as examples: give tensors, a "
                 "dataset, or a function that makes them"
             )
+        if any(t.is_floating_point() and not t.isfinite().all() for t in tensors(examples)):
+            raise ValueError(f"the examples of concept {self.name!r} hold NaN or infinity: leave these out")
         if len(self) < 2:
             raise ValueError(f"concept {self.name!r} has {len(self)} example: a direction needs two or more, better 30")
 
@@ -57,12 +59,15 @@ class Concept:
         return len(Probe(self.examples))
 
     @staticmethod
-    def names_in(path: str | PathLike[str]) -> list[str]:
-        """The names of the concepts that `from_folder` makes of this folder."""
+    def folders_in(path: str | PathLike[str]) -> list[Path]:
+        """The folders whose images `from_folder` makes concepts of: this one, or those in it."""
         folder = Path(path)
         if _images(folder):
-            return [folder.name]
-        return [part.name for part in _parts(folder)]
+            return [folder]
+        parts = sorted(part for part in folder.glob("*") if part.is_dir() and _images(part))
+        if not parts:
+            raise FileNotFoundError(f"{folder} holds no images, nor folders of images ({', '.join(IMAGES)})")
+        return parts
 
     @classmethod
     def from_folder(
@@ -92,13 +97,11 @@ class Concept:
             )
         make = transform if transform is not None else _transform_like(like)  # type: ignore[arg-type]
         prepared = transform is None and like is not None and like.prepared
-        files = _images(folder)
-        if files:
-            return cls(folder.name, torch.stack([_load(file, make) for file in files]), prepared=prepared)
-        return [
+        concepts = [
             cls(part.name, torch.stack([_load(file, make) for file in _images(part)]), prepared=prepared)
-            for part in _parts(folder)
+            for part in cls.folders_in(folder)
         ]
+        return concepts[0] if _images(folder) else concepts
 
 
 def random_sets(pool: Any, sets: int, size: int, seed: int) -> list[Inputs]:
@@ -143,13 +146,6 @@ def _by_index(data: Any) -> bool:
 
 def _images(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*") if file.suffix.lower() in IMAGES and not file.name.startswith("."))
-
-
-def _parts(folder: Path) -> list[Path]:
-    parts = sorted(part for part in folder.glob("*") if part.is_dir() and _images(part))
-    if not parts:
-        raise FileNotFoundError(f"{folder} holds no images, nor folders of images ({', '.join(IMAGES)})")
-    return parts
 
 
 def _load(file: Path, transform: Callable[[Any], Tensor]) -> Tensor:

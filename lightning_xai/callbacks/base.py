@@ -23,6 +23,7 @@ from lightning_xai.callbacks.capture import Capture, describe
 from lightning_xai.callbacks.history import KEPT_BYTES, History
 from lightning_xai.callbacks.namespaces import Callback, LightningModule, Trainer, callbacks_of, rank_zero_info
 from lightning_xai.callbacks.run import Run, dataset_of, import_object
+from lightning_xai.concept import Concept
 from lightning_xai.functional.hooks import inspecting
 from lightning_xai.functional.outputs import predict
 from lightning_xai.loggers import log_report
@@ -479,9 +480,14 @@ def _imported(setting: str, path: str, expected: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A setting as JSON holds it."""
+    """A setting as JSON holds it: data by their fingerprint or name, functions and other objects by where they are."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
     if isinstance(value, Probe):
         return value.fingerprint
-    if callable(value):
-        return f"{value.__module__}:{getattr(value, '__qualname__', type(value).__qualname__)}"
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, Concept):
+        return value.name
+    place = value if hasattr(value, "__qualname__") else type(value)
+    return f"{place.__module__}:{place.__qualname__}"

@@ -37,7 +37,7 @@ def heatmap_scalars(key: str, probe: Probe, history: Sequence[Reading]) -> dict[
     }
     for kind, function in MASK_SCALARS.items():
         for name, mask in (probe.masks or {}).items():
-            scalars[f"{kind}/{name}"] = _mean(function(maps[showing], mask[showing]))
+            scalars[f"{kind}/{name}"] = _mean(function(maps, mask)[showing])
     return scalars
 
 

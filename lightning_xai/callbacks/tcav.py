@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -38,8 +39,8 @@ class TCAV(Explanation):
     does not beat random concepts is drawn hollow.
 
     Args:
-        concepts: `Concept`s, or a folder of folders of images; a folder's images take size and normalisation from the
-            probe and need ``mean`` and ``std``.
+        concepts: `Concept`s or folders of images, or one folder of such folders. Images of folders take size and
+            normalisation from the probe, and need its ``mean`` and ``std``.
         layers: names or patterns. Before global average pooling and one linear layer take an earlier one.
         classes: class indices.
         randoms: what random sets are drawn from: a map-style dataset, tensors, or a folder of images; by default the
@@ -55,7 +56,7 @@ class TCAV(Explanation):
     The other settings are those of every explanation; ``target`` has no meaning here.
     """
 
-    concepts: list[Concept] | str
+    concepts: list[Concept | str] | str
     layers: str | list[str]
     classes: list[int]
     randoms: Any = None
@@ -67,18 +68,16 @@ class TCAV(Explanation):
     test: Literal["t", "rank"] = "t"
     seed: int = 0
 
-    concept_names: list[str] = field(default_factory=list, init=False, repr=False)
-    """Known from the start, as the tags are made of them."""
-
     def __post_init__(self) -> None:
         self.at_least_one("random_sets", "probe_per_class")
         if not self.classes or len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes={self.classes} must be one or more different class indices")
-        found = Concept.names_in(self.concepts) if isinstance(self.concepts, str) else [c.name for c in self.concepts]
-        if not found or len(set(found)) < len(found):
-            raise ValueError(f"the concepts {found} need different names, and there must be one or more")
-        self.concept_names = found
-        check_test(self.test, len(found), self.random_sets)
+        if isinstance(self.concepts, str):
+            self.concepts = [str(folder) for folder in Concept.folders_in(self.concepts)]
+        self.concept_names = [Path(c).name if isinstance(c, str) else c.name for c in self.concepts]
+        if not self.concepts or len(set(self.concept_names)) < len(self.concepts):
+            raise ValueError(f"the concepts {self.concept_names} need different names, and there must be one or more")
+        check_test(self.test, len(self.concepts), self.random_sets)
         self._sets: dict[str, list[Inputs]] | None = None
         super().__post_init__()
 
@@ -236,15 +235,10 @@ class TCAV(Explanation):
 
     def _prepared(self, run: Run) -> dict[str, list[Inputs]]:
         """Concepts and random sets in batches, as the model takes them, kept on the CPU."""
-        concepts = self.concepts
-        if isinstance(concepts, str):
-            found = Concept.from_folder(concepts, like=self.explained)
-            concepts = found if isinstance(found, list) else [found]
+        concepts = [self._concept(given) for given in self.concepts]
         pool, ready = self.randoms if self.randoms is not None else run.dataset, False
         if isinstance(pool, str):
-            folder = Concept.from_folder(pool, like=self.explained)
-            if isinstance(folder, list):
-                raise ValueError(f"randoms={pool!r} holds folders: give one folder of images")
+            folder = self._concept(pool)
             pool, ready = folder.examples, folder.prepared
         size = min(len(concept) for concept in concepts)
         drawn = random_sets(pool, self.random_sets, size, self.seed)
@@ -256,6 +250,14 @@ class TCAV(Explanation):
             f"random sets of {size}), and the probe of {self.wanted()[0]} twice"
         )
         return {name: [run.prepare(part).to("cpu").inputs for part in _chunks(given)] for name, given in sets.items()}
+
+    def _concept(self, given: Concept | str) -> Concept:
+        if isinstance(given, Concept):
+            return given
+        found = Concept.from_folder(given, like=self.explained)
+        if isinstance(found, list):
+            raise ValueError(f"{given} holds folders: give one folder of images")
+        return found
 
 
 def _chunks(probe: Probe) -> list[Probe]:

@@ -79,7 +79,7 @@ def _group(
         if part is None:
             missing.setdefault(name, f"it has no layer {layer}")
     agreements = _agreements(comparison, parts) if section.same_probe else {}
-    charts = _agreement_charts(comparison, agreements) + _charts(comparison, parts)
+    charts = _charts(comparison, parts) + _agreement_charts(comparison, agreements)
     return {
         "name": section.name,
         "layer": layer,
@@ -87,7 +87,7 @@ def _group(
         "paired": section.same_probe,
         "runs": [None if part is None else _run(comparison, part, layer) for part in parts],
         "agreement": agreements,
-        "charts": charts,
+        "charts": sorted(charts, key=_telling),
     }
 
 
@@ -216,6 +216,12 @@ def _charts(comparison: Comparison, parts: Sequence[_Part | None]) -> list[dict[
         for name in names
         if name not in ends
     ]
+
+
+def _telling(chart: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Shares first, then what is about something named; what is about all maps at once comes last."""
+    name: str = chart["name"]
+    return not name.startswith("share/"), "/" not in name and name != "agreement"
 
 
 def _line(part: _Part, name: str, band: tuple[str, str] | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from lightning_xai.compare.encode import encode
 from lightning_xai.compare.gather import Comparison
 
 
-def page(comparison: Comparison) -> str:
+def to_page(comparison: Comparison) -> str:
     """The page as text."""
     template = files("lightning_xai.compare") / "template"
     data = json.dumps(encode(comparison), allow_nan=False, separators=(",", ":"))
@@ -33,4 +33,5 @@ def heading(comparison: Comparison) -> str:
     if len(names) == 1:
         return f"What {names[0]} looks at"
     alike = all(section.same_probe for section in comparison.sections)
-    return f"{'The same samples' if alike else 'Different samples'} through {len(names)} models"
+    who = f"{len(names)} runs" if len(names) > 3 else " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return f"{who} on {'the same' if alike else 'different'} samples"

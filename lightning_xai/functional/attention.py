@@ -81,7 +81,7 @@ def _watch(
     def returned(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if name in extracts:
             maps.seen.append(name)
-            maps.add(maps.as_maps(extracts[name](module, args, kwargs, output)))
+            maps.add(maps.move()(extracts[name](module, args, kwargs, output)))
 
     inputs = usable(inputs)
     with following(model, returned) as running:
@@ -119,7 +119,8 @@ class _Maps(Watching):
                 rows = [self._queries(call.query.shape[-2], call.query.device)]
             elif self.mean:
                 rows = call.chunks()
-            self._keep([self._over_heads(self.as_maps(call.weights(r))) for r in rows])
+            move = self.move()
+            self._keep([self._over_heads(move(call.weights(r))) for r in rows])
 
     def weighted(self, operand: Tensor, clean: Tensor, move: Move) -> None:
         if self._wanted():

@@ -120,7 +120,7 @@ class Watching(TorchFunctionMode):
         # with the identity for values the output is the weights themselves
         identity = torch.eye(key.shape[-2], dtype=value.dtype, device=value.device).expand(*value.shape[:-1], -1)
         weights = func(query, key, identity, *rest, **kwargs)[0]
-        operand = self.weighted(weights, weights, self.as_maps)
+        operand = self.weighted(weights, weights, self.move())
         output = func(*args, **kwargs)
         if operand is None:
             return output
@@ -184,18 +184,23 @@ class Watching(TorchFunctionMode):
         if not own:
             return operand
         derived.softmax.used = True
-        found = self.weighted(operand, clean, lambda t: self.as_maps(t.movedim(own[0], -1)))
+        found = self.weighted(operand, clean, self.move(own[0]))
         return operand if found is None else found
 
-    def as_maps(self, weights: Tensor) -> Tensor:
-        """(N, heads, queries, keys), whether samples and heads share a dimension, or one is missing."""
-        if weights.ndim > 3:
-            return weights.flatten(0, -4)
-        if weights.ndim < 3:
-            return weights.reshape(-1, 1, 1, weights.shape[-1])
-        size = weights.shape[0]
-        heads = self.heads or (size // self.samples if size % self.samples == 0 else 1)
-        return weights.unflatten(0, (-1, heads))
+    def move(self, dim: int = -1) -> Move:
+        """What makes (N, heads, queries, keys) of weights whose keys are `dim`, as of this point of the forward."""
+        samples, heads = self.samples, self.heads
+
+        def move(weights: Tensor) -> Tensor:
+            weights = weights.movedim(dim, -1)
+            if weights.ndim > 3:
+                return weights.flatten(0, -4)
+            if weights.ndim < 3:
+                return weights.reshape(-1, 1, 1, weights.shape[-1])
+            size = weights.shape[0]
+            return weights.unflatten(0, (-1, heads or (size // samples if size % samples == 0 else 1)))
+
+        return move
 
 
 def _sums_to_one(weights: Tensor, dim: int) -> bool:

@@ -110,7 +110,7 @@ def _by_gradient(
                 a, g = moves[name](tap.detach()), moves[name](gradient)
                 if g.numel() < gradient.numel() and not g.any() and gradient.any():
                     raise ValueError(_only_prefix(request, name))
-                # an autocast region around the call would make the map itself bfloat16
+                # float32 also within an autocast region, whatever operation a variant uses
                 with torch.no_grad(), torch.autocast(a.device.type, enabled=False):
                     maps[name].append(variant(a.float(), g.float()).relu())
     return {name: found[0] if scores.ndim == 1 else torch.stack(found, 1) for name, found in maps.items()}

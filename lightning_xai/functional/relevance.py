@@ -12,7 +12,9 @@ from lightning_xai.functional import outputs
 from lightning_xai.functional.hooks import following, inspecting
 from lightning_xai.functional.nested import usable
 from lightning_xai.functional.outputs import Targets
+from lightning_xai.functional.passing import Chunks, Event, Passing, latest_events
 from lightning_xai.functional.request import input_tensor
+from lightning_xai.functional.rollout import unit_rows
 
 
 def attention_relevance(
@@ -51,13 +53,95 @@ def attention_relevance(
     with inspecting(model):
         inputs = usable(inputs)
         samples = input_tensor(inputs).shape[0]
-        # in one thread, so that a checkpointed block runs under the same mode again
-        with following(model) as running, torch.enable_grad(), torch.autograd.set_multithreading_enabled(False):
-            with _Relevance(running, samples) as events:
-                output = outputs.call(model, inputs) if forward is None else forward(inputs)
-                scores = outputs.asked_scores(output, usable(targets))
-                if scores.shape != (samples,):
-                    raise ValueError(
-                        f"the targets make scores of shape {tuple(scores.shape)}; expected one score a sample, ({samples},)"
-                    )
-                return events.relevance(scores, rows)
+        with (
+            following(model) as running,
+            torch.enable_grad(),
+            # in one thread, so that a checkpointed block runs under the same mode again
+            torch.autograd.set_multithreading_enabled(False),
+            Passing(running, samples) as passing,
+        ):
+            output = outputs.call(model, inputs) if forward is None else forward(inputs)
+            scores = outputs.asked_scores(output, usable(targets))
+            if scores.shape != (samples,):
+                raise ValueError(
+                    f"the targets make scores of the shape {tuple(scores.shape)}; expected one score a sample, "
+                    f"({samples},)"
+                )
+            return _propagated(passing, scores, rows)
+
+
+def _propagated(passing: Passing, scores: Tensor, rows: Sequence[int] | None) -> Tensor:
+    events = passing.events
+    if not events or not scores.requires_grad:
+        raise ValueError("the scores depend on no attention that is seen; attention_maps says what is")
+    latest = latest_events(events)
+    crossing = [e for e in events if e.shape[1] != e.shape[2] or latest[e.queries] != latest[e.keys]]
+    if not crossing:
+        return _one_sequence(passing, scores, rows)
+    read = latest[crossing[0].keys]
+    encoder = [event for index, event in enumerate(events) if index <= read]
+    return _two_sequences(passing, scores, rows, encoder, crossing)
+
+
+def _one_sequence(passing: Passing, scores: Tensor, rows: Sequence[int] | None) -> Tensor:
+    _check_shapes(passing.events, passing.events[0].shape)
+    relevance = unit_rows(rows, scores.new_empty(passing.events[0].shape))
+
+    def consume(event: Event, chunks: Chunks) -> None:
+        nonlocal relevance
+        relevance = relevance + sum(relevance[..., some] @ chunk for some, chunk in chunks)
+
+    _backward(passing, scores, consume)
+    return relevance
+
+
+def _two_sequences(
+    passing: Passing, scores: Tensor, rows: Sequence[int] | None, encoder: list[Event], crossing: list[Event]
+) -> Tensor:
+    """The rules for an encoder and a decoder that reads it: (N, rows, L of the encoder)."""
+    found: dict[Event, Tensor] = {}
+
+    def consume(event: Event, chunks: Chunks) -> None:
+        found[event] = torch.cat([chunk for _, chunk in chunks], 1)
+
+    _backward(passing, scores, consume)
+    n, queries, keys = crossing[0].shape
+    decoder = [event for event in passing.events if event not in encoder and event not in crossing]
+    _check_shapes(encoder, (n, keys, keys))
+    _check_shapes(crossing, (n, queries, keys))
+    _check_shapes(decoder, (n, queries, queries))
+    of_encoder = torch.eye(keys, device=scores.device).expand(n, -1, -1)
+    of_decoder = torch.eye(queries, device=scores.device).expand(n, -1, -1)
+    between = torch.zeros(n, queries, keys, device=scores.device)
+    for event in passing.events:
+        if (positive := found.get(event)) is None:
+            continue
+        if event in encoder:
+            of_encoder = of_encoder + positive @ of_encoder
+        elif event in crossing:
+            between = between + _normalised(of_decoder).mT @ positive @ _normalised(of_encoder)
+        else:
+            of_decoder, between = of_decoder + positive @ of_decoder, between + positive @ between
+    return unit_rows(rows, between) @ between
+
+
+def _normalised(relevance: Tensor) -> Tensor:
+    """What was added to the identity, its rows scaled to one; the identity again added."""
+    identity = torch.eye(relevance.shape[-1], device=relevance.device)
+    added = relevance - identity
+    total = added.sum(-1, keepdim=True)
+    return added / torch.where(total > 0, total, 1) + identity
+
+
+def _backward(passing: Passing, scores: Tensor, consume: Callable[[Event, Chunks], None]) -> None:
+    passing.consume = consume
+    torch.autograd.grad(scores.sum(), [passing.anchor], allow_unused=True)
+
+
+def _check_shapes(events: list[Event], expected: tuple[int, int, int]) -> None:
+    for event in events:
+        if event.shape != expected:
+            raise ValueError(
+                f"the attention in {event.name!r} is {event.shape} (samples, queries, keys), where {expected} goes "
+                "before: relevance passes through layers over the same sequence, not through windows or pooling"
+            )

@@ -32,7 +32,7 @@ def attention_rollout(
     if not 0 <= discard < 1:
         raise ValueError(f"discard={discard} is no share of a row; expected 0 <= discard < 1")
     layers = _square(maps)
-    rollout = torch.eye(layers[0].shape[-1], device=layers[0].device).expand(layers[0].shape[0], -1, -1)
+    rollout = unit_rows(None, layers[0][:, 0])
     for layer in layers:
         fused = fuse(layer.float(), 1)
         if dropped := int(discard * fused.shape[-1]):
@@ -51,17 +51,27 @@ def attention_rollout_rows(
     Raises as `attention_maps` and `attention_rollout`.
     """
     layers = _square(attention_maps(model, inputs, heads="mean", forward=forward))
-    length = layers[0].shape[-1]
-    for row in rows:
-        if not -length <= row < length:
-            raise IndexError(f"row {row} is out of range: the sequence has {length} tokens")
-    rollout = torch.eye(length, device=layers[0].device)[list(rows)].expand(layers[0].shape[0], -1, -1)
+    rollout = unit_rows(rows, layers[0][:, 0])
     for layer in reversed(layers):
         fused = layer[:, 0]
         share = 1 / (1 + fused.sum(-1))[:, None]
         rollout = rollout * share
         rollout = rollout + rollout @ fused
     return rollout
+
+
+def unit_rows(rows: Sequence[int] | None, like: Tensor) -> Tensor:
+    """(N, rows, L): these rows of the identity, None for all, for a matrix (N, L, S).
+
+    Raises:
+        IndexError: a row that there is none of.
+    """
+    samples, length = like.shape[:2]
+    for row in rows or ():
+        if not -length <= row < length:
+            raise IndexError(f"row {row} is out of range: the sequence has {length} tokens")
+    identity = torch.eye(length, device=like.device)
+    return (identity if rows is None else identity[list(rows)]).expand(samples, -1, -1)
 
 
 def _step(moved: Tensor, stayed: Tensor, fused: Tensor) -> Tensor:

@@ -52,8 +52,8 @@ def last_spatial_layer(
                 return name
     raise ValueError(
         f"found no layer with more than one cell whose gradient is not zero, among {len(candidates)} with cells: "
-        f"{', '.join(list(candidates)[:8]) or 'none'}. Name a layer with layer=, and pass reshape= if its output "
-        "is not (N, channels, *cells)."
+        f"{', '.join(list(candidates)[:8]) or 'none'}. Where a head starts at zero nothing has a gradient before the "
+        "first step; otherwise name a layer with layer=, and pass reshape= if its layout is not recognised."
     )
 
 

@@ -70,10 +70,10 @@ class Classifier(pl.LightningModule):
         return loss
 
     def validation_step(self, batch, batch_idx, dataloader_idx=0):
-        self.log("val_loss", self.loss(batch), add_dataloader_idx=False)
+        self.log("val_loss", self.loss(batch))
 
     def test_step(self, batch, batch_idx, dataloader_idx=0):
-        self.log("test_loss", self.loss(batch), add_dataloader_idx=False)
+        self.log("test_loss", self.loss(batch))
 
     def configure_optimizers(self):
         return torch.optim.AdamW(self.parameters(), 0.01)

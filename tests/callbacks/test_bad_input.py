@@ -249,7 +249,7 @@ def test_a_probe_larger_than_the_data_is_said_once(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     callback = GradCAM(probe_size=64, on_error="raise")
     trainer(tmp_path, callback, max_epochs=3).fit(classifier(), loader(), loader(8, seed=1))
-    assert said(caplog, "probe_size=64, but the data has 8 samples: these are explained") == 1
+    assert said(caplog, "64 samples was asked for, but the data has 8: these are explained") == 1
     assert len(callback.explained) == 8
 
 
@@ -338,9 +338,11 @@ def test_maps_of_nan_from_the_start_do_not_stop_the_run(tmp_path):
     model = classifier()
     with torch.no_grad():
         model.backbone[3].bias.fill_(torch.nan)
-    run = trainer(tmp_path, GradCAM(probe_size=4, on_error="raise"))
+    probe = given(masks={"object": torch.ones(4, 16, 16, dtype=torch.bool)})
+    run = trainer(tmp_path, GradCAM(probe=probe, on_error="raise"))
     run.fit(model, loader(), loader(8, seed=1))
     assert run.callback_metrics[f"{TAG}/nan_maps"] == 4
+    assert run.callback_metrics[f"{TAG}/share/object"] == 0
 
 
 # ------------------------------------------------------------ what cannot be written

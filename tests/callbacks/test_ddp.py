@@ -212,8 +212,8 @@ def main(folder):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """(folder, what rank 0 answered, what rank 1 answered)"""
+def folder(tmp_path_factory):
+    """Where the two processes have left their logs and answers."""
     folder = tmp_path_factory.mktemp("ddp")
     variables = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "MASTER_PORT")}
     command = [sys.executable, "-m", __name__, str(folder)]
@@ -236,31 +236,35 @@ def run(tmp_path_factory):
                 process.wait()
     said = (folder / "output.txt").read_text()
     assert status == 0, f"{status}\n{said[-6000:]}"
-    return folder, *(torch.load(folder / f"rank{rank}.pt") for rank in range(RANKS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ranks(folder):
+    """What each rank answered: scenario -> answer."""
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(RANKS)]
 
 
 TRAINS_AS_EVER = ["explained", "always_failing", "later_failing", "capture_failing", "logger_failing"]
 
 
 @pytest.mark.parametrize("name", TRAINS_AS_EVER)
-def test_training_is_the_same_on_every_rank(run, name):
-    folder, *ranks = run
+def test_training_is_the_same_on_every_rank(ranks, name):
     for rank in ranks:
         assert len(rank[name]["state"]) == len(rank["without"]["state"])
         assert all(one.equal(other) for one, other in zip(rank[name]["state"], rank["without"]["state"], strict=True))
 
 
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in ("without", "told_to_raise")][:-1])
-def test_every_rank_knows_the_same(run, name):
-    folder, first, second = run
+@pytest.mark.parametrize("name", [*TRAINS_AS_EVER, "trained_alone", "monitored", "masked", "resumed"])
+def test_every_rank_knows_the_same(ranks, name):
+    first, second = ranks
     for key in ("scalars", "fingerprint", "moments", "epochs"):
         assert first[name][key] == second[name][key]
     assert first[name]["scalars"] or name == "always_failing"
     assert first[name]["fingerprint"]
 
 
-def test_each_picture_is_logged_once(run):
-    folder, first, second = run
+def test_each_picture_is_logged_once(folder):
     scalars, images = events(folder / "explained")
     assert {tag: sorted(steps) for tag, steps in images.items()} == {
         "xai/grad_cam/auto": [1, 3],
@@ -271,15 +275,14 @@ def test_each_picture_is_logged_once(run):
     assert len(list(folder.glob("explained/**/xai"))) == 1
 
 
-def test_the_probe_is_the_one_of_a_single_process(run, tmp_path):
-    folder, first, second = run
+def test_the_probe_is_the_one_of_a_single_process(ranks, tmp_path):
     callback = GradCAM(probe_size=PROBE_SIZE)
     trainer(tmp_path, callback, max_epochs=1).fit(classifier(), loader(16), loader(8, seed=1, batch_size=3))
-    assert first["explained"]["fingerprint"] == callback.explained.fingerprint
+    assert ranks[0]["explained"]["fingerprint"] == callback.explained.fingerprint
 
 
-def test_an_explanation_that_raises_on_one_rank_counts_on_none(run):
-    folder, first, second = run
+def test_an_explanation_that_raises_on_one_rank_counts_on_none(folder, ranks):
+    first, second = ranks
     assert first["always_failing"]["moments"] == []
     assert [epoch for epoch, _ in first["later_failing"]["moments"]] == [0]
     assert "the explanation failed on another process" in first["always_failing"]["warned"][0]
@@ -289,21 +292,21 @@ def test_an_explanation_that_raises_on_one_rank_counts_on_none(run):
     assert len(set(values.values())) == 1
 
 
-def test_a_rank_that_cannot_read_its_batches_leaves_the_choice_to_the_others(run):
-    folder, first, second = run
+def test_a_rank_that_cannot_read_its_batches_leaves_the_choice_to_the_others(ranks):
+    first, second = ranks
     assert first["capture_failing"]["fingerprint"] not in (None, first["explained"]["fingerprint"])
     assert any("no labels here" in text for text in second["capture_failing"]["warned"])
 
 
-def test_a_logger_that_fails_costs_its_pictures_alone(run):
-    folder, first, second = run
+def test_a_logger_that_fails_costs_its_pictures_alone(ranks):
+    first, second = ranks
     assert any("the disk is full" in text for text in first["logger_failing"]["warned"])
     assert second["logger_failing"]["warned"] == []
     assert first["logger_failing"]["scalars"] == first["explained"]["scalars"]
 
 
-def test_monitors_decide_the_same_on_every_rank(run):
-    folder, first, second = run
+def test_monitors_decide_the_same_on_every_rank(ranks):
+    first, second = ranks
     for rank in (first, second):
         assert rank["monitored"]["epochs"] == 4
         assert [epoch for epoch, _ in rank["monitored"]["moments"]] == [0, 1, 2, 3]
@@ -311,8 +314,8 @@ def test_monitors_decide_the_same_on_every_rank(run):
         assert rank["monitored"]["score"] == pytest.approx(0.3)
 
 
-def test_the_share_in_a_mask_is_the_same_on_every_rank(run):
-    folder, first, second = run
+def test_the_share_in_a_mask_is_the_same_on_every_rank(folder, ranks):
+    first, second = ranks
     assert first["masked"]["kept"] == second["masked"]["kept"]
     logged = sorted(events(folder / "masked")[0][SHARE].items())
     values = [value for _, value in logged]
@@ -320,16 +323,16 @@ def test_the_share_in_a_mask_is_the_same_on_every_rank(run):
     assert all(0 < value < 1 for value in values)
 
 
-def test_a_resumed_run_goes_on(run):
-    folder, first, second = run
+def test_a_resumed_run_goes_on(ranks):
+    first, second = ranks
     assert first["resumed"]["columns"] == [f"epoch {number}" for number in range(4)]
     assert second["resumed"]["columns"] == ()
     assert first["resumed"]["fingerprint"] == first["explained"]["fingerprint"]
     assert [epoch for epoch, _ in second["resumed"]["moments"]] == [0, 1, 2, 3]
 
 
-def test_every_rank_stops_where_the_run_is_told_to(run):
-    folder, first, second = run
+def test_every_rank_stops_where_the_run_is_told_to(ranks):
+    first, second = ranks
     assert second["told_to_raise"]["raised"] == "ArithmeticError: only here"
     assert "RuntimeError: the explanation failed on another process" in first["told_to_raise"]["raised"]
     for rank in (first, second):

@@ -9,14 +9,14 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from lightning_xai import GradCAM, Probe, load_run
 from lightning_xai.callbacks import base
 from lightning_xai.callbacks.history import KEPT_BYTES, KEPT_READINGS, History
 from lightning_xai.reading import Measured, Reading
 
-from .nets import CLASSES, SIZE, Classifier, Samples, classifier, loader, trainer
+from .nets import CLASSES, Classifier, Samples, classifier, loader, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 

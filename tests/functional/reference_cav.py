@@ -40,7 +40,7 @@ def flat(concept: Tensor, random: Tensor) -> tuple[np.ndarray, np.ndarray]:
 def cav(concept: Tensor, random: Tensor, name: str = "logistic", cost: float = 1.0) -> Tensor:
     """(d,) unit vector."""
     x, y = flat(concept, random)
-    w = classifier(name, cost).fit(x, y).coef_[0]
+    w = classifier(name, cost).fit(x, y).coef_.ravel()
     return torch.from_numpy(w / np.linalg.norm(w))
 
 

@@ -92,6 +92,23 @@ def test_ablation_cam_equals_the_whole_model_run_for_each_channel(name: str) -> 
     assert_close(grad_cam(model, x, y, layer=layer, variant="ablation_cam", batch_size=5), expected, 1e-4)
 
 
+def test_ablation_cam_of_a_module_that_is_called_for_what_it_writes() -> None:
+    class Writes(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            self.act(x)  # in place; skipped, it would leave x as it was
+            y = self.last(x).flatten(2).mean(2) ** 2
+            return self.head(y * x.mean((1, 2, 3))[:, None])
+
+    torch.manual_seed(0)
+    model, x, y = Writes(inplace=True), torch.randn(2, 3, 9, 9), torch.tensor([0, 1])
+    nn.init.normal_(model.head.weight)
+    nn.init.uniform_(model.last.bias, 0, 2)
+    a = model.last(model.first(x).relu()).detach()
+    expected = reference.ablation_cam(model, "last", x, y, a, first)
+    assert_close(grad_cam(model, x, y, layer="last", variant="ablation_cam"), expected, 1e-4)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_score_cam_equals_a_loop_over_channels(name: str) -> None:
     model, layer, x, y, move, _ = case(name)
@@ -230,7 +247,7 @@ def test_a_layer_behind_which_only_the_class_token_is_read() -> None:
 
 
 def test_no_layer_has_cells() -> None:
-    with pytest.raises(ValueError, match=r"found no layer with more than one cell.*Name a layer with layer="):
+    with pytest.raises(ValueError, match=r"found no layer with more than one cell.*name a layer with layer="):
         grad_cam(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.randn(2, 4))
 
 

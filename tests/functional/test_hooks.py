@@ -39,6 +39,7 @@ class Restless(Plain):
         if not hasattr(self, "late"):
             self.register_buffer("late", torch.zeros(1))
         self.first.weight.requires_grad_(False)
+        self.first.bias.grad = self.last.bias.grad = None
         x = self.norm(self.last(self.act(self.first(x))))
         if self.fail:
             raise RuntimeError("in the middle")
