@@ -50,7 +50,8 @@ def train_with_grad_cam(images: int, epochs: int, device: torch.device) -> Epoch
     from image_folder import SmallResNet
 
     logging.disable(logging.INFO)  # Lightning's lines about hardware and its products
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    for noise in (".*does not have many workers.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", message=noise)
     seed_everything(0, verbose=False)
     callback, times = GradCAM(), HookTimes(device)
     with tempfile.TemporaryDirectory() as folder:
@@ -61,6 +62,7 @@ def train_with_grad_cam(images: int, epochs: int, device: torch.device) -> Epoch
             logger=TensorBoardLogger(folder),
             callbacks=[callback],
             profiler=times,
+            log_every_n_steps=10,
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,

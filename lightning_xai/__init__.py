@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from lightning_xai.callbacks import TCAV as TCAV
     from lightning_xai.callbacks import GradCAM as GradCAM
     from lightning_xai.concept import Concept as Concept
+    from lightning_xai.notebook import load_run as load_run
     from lightning_xai.probe import Probe as Probe
-    from lightning_xai.store import load_run as load_run
 
 __version__ = "0.1.0"
 
@@ -19,7 +19,7 @@ _HOMES = {
     "GradCAM": "lightning_xai.callbacks",
     "Probe": "lightning_xai.probe",
     "TCAV": "lightning_xai.callbacks",
-    "load_run": "lightning_xai.store",
+    "load_run": "lightning_xai.notebook",
 }
 
 __all__ = ["TCAV", "Concept", "GradCAM", "Probe", "load_run"]

@@ -10,6 +10,7 @@ import math
 import re
 import warnings
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -18,7 +19,7 @@ from typing import Any, Literal, TypeVar, cast
 import torch
 from torch import Tensor
 
-from lightning_xai.callbacks import opening, schedule
+from lightning_xai.callbacks import background, opening, schedule
 from lightning_xai.callbacks.capture import Capture, describe
 from lightning_xai.callbacks.history import KEPT_BYTES, History
 from lightning_xai.callbacks.namespaces import Callback, LightningModule, Trainer, callbacks_of, rank_zero_info
@@ -73,6 +74,7 @@ class Explanation(Callback, ABC):
         every_n_epochs: read in the first epoch, then whenever (epoch + 1) is divisible by it, and in the last.
         every_n_validations: read at every n-th validation instead; for runs whose epoch never ends.
         on_error: ``"warn"`` says once what failed and lets training go on, ``"raise"`` stops it.
+        background: draw and log pictures in a thread behind training; scalars are always logged at once.
         name: starts every tag, after ``xai/``; by default the method's.
     """
 
@@ -87,6 +89,7 @@ class Explanation(Callback, ABC):
     every_n_epochs: int = 1
     every_n_validations: int | None = None
     on_error: Literal["warn", "raise"] = "warn"
+    background: bool = True
     name: str | None = None
 
     layer_names: dict[str, str] = field(default_factory=dict, init=False, repr=False)
@@ -104,6 +107,7 @@ class Explanation(Callback, ABC):
             raise ValueError(f"name={self.name!r} holds a slash, which would split the tags: leave it out")
         self._loaded: dict[str, Any] | None = None
         self._said: set[str] = set()
+        self._unlogged: deque[tuple[str, Exception]] = deque()
         self._state = _State(History(self.tag.removeprefix("xai/"), None))
 
     # -- what a method adds -------------------------------------------------------------------------------------
@@ -252,6 +256,16 @@ class Explanation(Callback, ABC):
             # Lightning logs the scalars of this hook one step earlier than it counts here
             self._read(trainer, pl_module, trainer.fit_loop.epoch_loop._batches_that_stepped - 1)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._finish(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._finish(trainer)
+
+    def _finish(self, trainer: Trainer) -> None:
+        background.finish(trainer)
+        self._tell_unlogged()
+
     # -- when ---------------------------------------------------------------------------------------------------
 
     def _due_after_validation(self, trainer: Trainer) -> bool:
@@ -391,11 +405,25 @@ class Explanation(Callback, ABC):
                 self.warn(error, f"the reading could not be written to {history.store.folder}")
         if stage == "fit":
             history.readings.append(reading)
-        for logger in opening.sinks(trainer, history.store):
+        task = partial(self._log, opening.sinks(trainer, history.store), report, step)
+        if self.background:
+            background.worker_of(trainer).submit(task)
+        else:
+            task()
+        self._tell_unlogged()
+        return dict(report.scalars)
+
+    def _log(self, loggers: list[Any], report: Report, step: int) -> None:
+        for logger in loggers:
             _, error = _attempt(partial(log_report, logger, report, step))
             if error is not None:
-                self.warn(error, f"{type(logger).__name__} took no pictures")
-        return dict(report.scalars)
+                self._unlogged.append((type(logger).__name__, error))
+
+    def _tell_unlogged(self) -> None:
+        # in the training thread: a warning that is an error must not end the worker
+        while self._unlogged:
+            logger, error = self._unlogged.popleft()
+            self.warn(error, f"{logger} took no pictures")
 
     def _keep(self, store: RunStore, probe: Probe, reading: Reading, stage: str) -> Reading:
         opening.describe(self, store, store.add_probe(probe))

@@ -16,16 +16,16 @@ def revive(entry: Mapping[str, Any]) -> Explanation:
     Raises:
         ValueError: its class cannot be imported, or does not take the settings.
     """
-    kind = import_object(entry["class"])
+    kind: Any = import_object(entry["class"])
     if not (isinstance(kind, type) and issubclass(kind, Explanation)):
         raise ValueError(f"{entry['class']} is no Explanation, so it cannot say what its run measured")
     functions = {f.name for f in fields(kind) if "Callable" in str(f.type)}
-    settings = {
+    settings: dict[str, Any] = {
         name: _function(value) if name in functions and isinstance(value, str) and ":" in value else value
         for name, value in entry["settings"].items()
     }
     try:
-        explanation = kind(**settings)
+        explanation: Explanation = kind(**settings)
     except TypeError as error:
         raise ValueError(f"{entry['class']} does not take the settings of its run: {error}") from error
     explanation.layer_names = dict(entry["layers"])

@@ -27,14 +27,7 @@ def ends_epoch(trainer: Trainer) -> bool:
     timed = getattr(trainer, "_val_check_time_interval", None) is not None
     if timed or interval is None or math.isinf(interval) or math.isinf(batches):
         return True
-    return loop.batch_idx + 1 + _until_next(trainer, int(interval)) > batches
-
-
-def _until_next(trainer: Trainer, interval: int) -> int:
-    if trainer.check_val_every_n_epoch is not None:
-        return interval
-    loop = trainer.fit_loop.epoch_loop
-    return interval - (loop.total_batch_idx + 1) % interval
+    return loop.batch_idx + 1 + int(interval) > batches
 
 
 def is_last(trainer: Trainer) -> bool:

@@ -1,8 +1,9 @@
 """A comparison as JSON values for the page's script.
 
-``groups`` hold what belongs to one layer of one callback: per run its ``heats`` (maps as bytes, each scaled to its own
-largest value in ``tops``; a top of None is not finite) and ``drawn`` pictures; ``agreement`` by heat, run, position and
-sample; ``charts``. ``light`` and ``keep`` are the house's colours: a strength s over a grey g is light[s] + keep[s] * g.
+``groups`` hold what belongs to one layer of one callback: per run its ``heats`` (maps as bytes, each scaled to its
+own largest value in ``tops``; a top of None is not finite) and ``drawn`` pictures; ``agreement`` by heat, run, position
+and sample; ``charts``. ``light`` and ``keep`` are the house's colours: a strength s over a grey g is
+light[s] + keep[s] / 255 * g.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_xai.compare.agreement import agreement
-from lightning_xai.compare.gather import Comparison, Gallery, Heat, Section, Track
+from lightning_xai.compare.comparison import Comparison, Gallery, Heat, Section, Track
 from lightning_xai.render.colormap import blend
 from lightning_xai.render.overlay import stretched
 
@@ -51,6 +52,7 @@ class _Part:
     heats: Mapping[str, Sequence[Heat | None]]
     drawn: Mapping[str, Sequence[int | None]]
     scalars: Mapping[str, Sequence[float | None]]
+    chance: Mapping[str, Sequence[bool | None]]
 
 
 def _groups(comparison: Comparison, section: Section) -> list[dict[str, Any]]:
@@ -62,18 +64,16 @@ def _groups(comparison: Comparison, section: Section) -> list[dict[str, Any]]:
 def _by_layer(track: Track) -> dict[str, _Part]:
     moments = track.moments
     found: dict[str, _Part] = {}
-    for kind in ("heats", "drawn", "scalars"):
+    for kind in ("heats", "drawn", "scalars", "chance"):
         held: list[Mapping[str, Any]] = [getattr(moment, kind) for moment in moments]
         for tag in dict.fromkeys(tag for values in held for tag in values):
             layer, _, rest = tag.removeprefix(f"{track.tag}/").partition("/")
-            part = found.setdefault(layer, _Part(track, {}, {}, {}))
+            part = found.setdefault(layer, _Part(track, {}, {}, {}, {}))
             getattr(part, kind)[rest] = [values.get(tag) for values in held]
     return found
 
 
-def _group(
-    comparison: Comparison, section: Section, layer: str, parts: Sequence[_Part | None]
-) -> dict[str, Any]:
+def _group(comparison: Comparison, section: Section, layer: str, parts: Sequence[_Part | None]) -> dict[str, Any]:
     missing = dict(section.missing)
     for name, part in zip(comparison.names, parts, strict=True):
         if part is None:
@@ -121,13 +121,13 @@ def _heats(heats: Sequence[Heat | None], gallery: Gallery) -> dict[str, Any]:
             frames.append(None)
             continue
         maps = _small(heat.maps, height, width)
-        tops = maps.flatten(1).amax(1)
-        shares = maps / tops.clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
+        largest = maps.flatten(1).amax(1)
+        shares = maps / largest.clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
         blocks.append((shares.nan_to_num(0, 0, 0) * 255).round().clamp(0, 255).to(torch.uint8))
         frames.append(
             {
                 "block": len(blocks) - 1,
-                "tops": _numbers(tops.tolist()),
+                "tops": _numbers(largest.tolist()),
                 "images": list(heat.images),
                 "answers": list(heat.answers),
                 "right": list(heat.right),
@@ -226,7 +226,8 @@ def _telling(chart: Mapping[str, Any]) -> tuple[bool, bool]:
 
 def _line(part: _Part, name: str, band: tuple[str, str] | None) -> dict[str, Any]:
     keys = {"y": name} if band is None else {"y": name, "lower": band[0], "upper": band[1]}
-    return {key: _numbers(part.scalars[scalar]) for key, scalar in keys.items() if scalar in part.scalars}
+    line: dict[str, Any] = {key: _numbers(part.scalars[name]) for key, name in keys.items() if name in part.scalars}
+    return {**line, "chance": list(part.chance[name])} if name in part.chance else line
 
 
 def _band(name: str) -> tuple[str, str]:

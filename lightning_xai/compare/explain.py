@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from lightning_xai.callbacks.base import Explanation
 from lightning_xai.callbacks.grad_cam import GradCAM
-from lightning_xai.callbacks.namespaces import NAMESPACES, Trainer
-from lightning_xai.callbacks.run import Run, find_forward, import_object
+from lightning_xai.callbacks.namespaces import NAMESPACES, LightningModule, Trainer
+from lightning_xai.callbacks.run import Run, import_object
 from lightning_xai.functional.hooks import inspecting
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Reading
@@ -36,12 +35,39 @@ def explain(
         variant: as `GradCAM` takes it.
 
     Raises:
-        ValueError: the class is no LightningModule, or the settings do not fit the model.
+        ValueError: the class is no LightningModule or needs more than the checkpoint tells, or the settings do not
+            fit the model.
     """
+    callback = GradCAM(layers=None if layers is None else list(layers), variant=variant)
+    module = _load(checkpoint, model)
+    callback.resolve(module)
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.strategy.connect(module)
+    batch = None if probe.targets is None or isinstance(probe.inputs, Mapping) else (None, None)
+    run = Run(trainer, module, like=batch)
+    with inspecting(module):
+        measured = callback.measure(run, run.prepare(probe))
+    moment = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    reading = Reading(moment["epoch"], moment["global_step"], measured)
+    return callback.report(measured, probe, [reading])
+
+
+def _load(checkpoint: str | PathLike[str], model: str) -> LightningModule:
     kind = import_object(model)
-    if not (isinstance(kind, type) and issubclass(kind, tuple(n.LightningModule for n in NAMESPACES))):
-        raise ValueError(f"{model} is no LightningModule: give the class that the checkpoint was made of")
-    loaded: Any = kind.load_from_checkpoint(checkpoint, map_location="cpu")
-    callback = GradCAM(probe=probe, layers=None if layers is None else list(layers), variant=variant)
-    moment = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
-    return _read(callback, loaded, probe, epoch=moment["epoch"], step=moment["global_step"])
+    kinds = tuple(namespace.LightningModule for namespace in NAMESPACES)
+    if not (isinstance(kind, type) and issubclass(kind, kinds)):
+        raise ValueError(f"{model} is no LightningModule: name the class that the checkpoint was made of")
+    try:
+        loaded: LightningModule = cast(Any, kind).load_from_checkpoint(checkpoint, map_location="cpu")
+    except TypeError as error:
+        raise ValueError(
+            f"{model} cannot be made from what {checkpoint} holds: {error}. Call self.save_hyperparameters() in its "
+            "__init__, so that checkpoints know its arguments"
+        ) from error
+    return loaded

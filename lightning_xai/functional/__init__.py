@@ -7,21 +7,43 @@
 torch.Size([5, 6, 6])
 """
 
+from lightning_xai.functional.activations import activations, layer_gradients
+from lightning_xai.functional.attention import attention_maps, unused_softmaxes
+from lightning_xai.functional.attention_scalars import attention_distance, attention_entropy, attention_share
+from lightning_xai.functional.cav import CAVs, fit_cavs
 from lightning_xai.functional.grad_cam import VARIANTS, grad_cam
 from lightning_xai.functional.hooks import inspecting
 from lightning_xai.functional.layers import find_layers, named_layers
 from lightning_xai.functional.outputs import call, logits, predict, scores
+from lightning_xai.functional.relevance import attention_relevance
+from lightning_xai.functional.rollout import attention_rollout, attention_rollout_rows
 from lightning_xai.functional.spatial import last_spatial_layer
+from lightning_xai.functional.tcav import TCAVScores, score_concepts, tcav
 
 __all__ = [
+    "CAVs",
+    "TCAVScores",
     "VARIANTS",
+    "activations",
+    "attention_distance",
+    "attention_entropy",
+    "attention_maps",
+    "attention_relevance",
+    "attention_rollout",
+    "attention_rollout_rows",
+    "attention_share",
     "call",
     "find_layers",
+    "fit_cavs",
     "grad_cam",
     "inspecting",
     "last_spatial_layer",
+    "layer_gradients",
     "logits",
     "named_layers",
     "predict",
+    "score_concepts",
     "scores",
+    "tcav",
+    "unused_softmaxes",
 ]

@@ -176,9 +176,9 @@ class Watching(TorchFunctionMode):
 
     def _use(self, operand: Tensor, dims: Iterable[int]) -> Tensor:
         """`operand`, or what stands for it if it is a softmax, and one of the dimensions summed is its own."""
-        derived = self._derived.get(operand)
-        if derived is None:
+        if operand not in self._derived:
             return operand
+        derived: _Derived = self._derived[operand]
         clean = operand if derived.clean is None else derived.clean
         own = [dim for dim in dims if -clean.ndim <= dim < clean.ndim and _sums_to_one(clean, dim)]
         if not own:
@@ -197,8 +197,8 @@ class Watching(TorchFunctionMode):
                 return weights.flatten(0, -4)
             if weights.ndim < 3:
                 return weights.reshape(-1, 1, 1, weights.shape[-1])
-            size = weights.shape[0]
-            return weights.unflatten(0, (-1, heads or (size // samples if size % samples == 0 else 1)))
+            size, *rest = weights.shape
+            return weights.reshape(-1, heads or (size // samples if size % samples == 0 else 1), *rest)
 
         return move
 

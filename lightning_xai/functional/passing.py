@@ -45,18 +45,14 @@ class Passing(Watching):
         shape = (*call.query.shape[:-1], call.key.shape[-2])
         event = self._event(move, shape, call.query.grad_fn, call.key.grad_fn)
         options = (call.mask, call.causal, call.scale)
-        output: Tensor = _FusedNode.apply(call.query, call.key, call.value, self.anchor, options, self, event, move)
-        event.output = output.grad_fn
-        return output
+        return _output(_FusedNode, event, call.query, call.key, call.value, self.anchor, options, self, event, move)
 
     def weighted(self, operand: Tensor, clean: Tensor, move: Move) -> Tensor:
         return self._through(operand, move)
 
     def _through(self, weights: Tensor, move: Move) -> Tensor:
         event = self._event(move, weights.shape, *_scored_by(weights.grad_fn))
-        output: Tensor = _WeightsNode.apply(weights, self.anchor, self, event, move)
-        event.output = output.grad_fn
-        return output
+        return _output(_WeightsNode, event, weights, self.anchor, self, event, move)
 
     def _event(self, move: Move, shape: Sequence[int], queries: Node | None, keys: Node | None) -> Event:
         n, _, length, width = move(torch.empty(shape, device="meta")).shape
@@ -64,11 +60,17 @@ class Passing(Watching):
         return self.events[-1]
 
 
+def _output(node: type[torch.autograd.Function], event: Event, *args: Any) -> Tensor:
+    output: Tensor = node.apply(*args)  # type: ignore[no-untyped-call]
+    event.output = output.grad_fn
+    return output
+
+
 class _FusedNode(torch.autograd.Function):
     """The fused kernel; its backward makes the weights some queries at a time, passes A' on and forgets them."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         query: Tensor,
         key: Tensor,
@@ -85,7 +87,7 @@ class _FusedNode(torch.autograd.Function):
         return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, scale=scale)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         call = Fused(*ctx.saved_tensors, *ctx.options)
         with torch.autocast(grad.device.type, enabled=False):
             query, key, value, grad = (t.float() for t in (call.query, call.key, call.value, grad))
@@ -113,15 +115,13 @@ class _WeightsNode(torch.autograd.Function):
     """Weights that the model computes itself, unchanged; the backward passes A' on."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, weights: Tensor, anchor: Tensor, passing: Passing, event: Event, move: Move
-    ) -> Tensor:
+    def forward(ctx: Any, weights: Tensor, anchor: Tensor, passing: Passing, event: Event, move: Move) -> Tensor:
         ctx.save_for_backward(weights)
         ctx.passing, ctx.event, ctx.move = passing, event, move
         return weights.view_as(weights)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         (weights,) = ctx.saved_tensors
         positive = ctx.move((grad.float() * weights).clamp_min(0)).mean(1)
         ctx.passing.consume(ctx.event, iter([(slice(None), positive)]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from lightning_xai.functional.attention import attention_maps
 
 Fusion = Literal["mean", "max", "min"]
+_FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda maps: maps.mean(1),
+    "max": lambda maps: maps.amax(1),
+    "min": lambda maps: maps.amin(1),
+}
 
 
 def attention_rollout(
@@ -26,19 +31,18 @@ def attention_rollout(
     Raises:
         ValueError: maps of different shapes, as of windows or cross-attention, or an unknown fusion.
     """
-    fuse = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}.get(fusion)
-    if fuse is None:
+    if fusion not in _FUSIONS:
         raise ValueError(f"fusion={fusion!r} is unknown; expected 'mean', 'max' or 'min'")
     if not 0 <= discard < 1:
         raise ValueError(f"discard={discard} is no share of a row; expected 0 <= discard < 1")
     layers = _square(maps)
     rollout = unit_rows(None, layers[0][:, 0])
     for layer in layers:
-        fused = fuse(layer.float(), 1)
+        fused = _FUSIONS[fusion](layer.float())
         if dropped := int(discard * fused.shape[-1]):
             smallest = fused.topk(dropped, -1, largest=False).indices
             fused = fused.scatter(-1, smallest, 0)
-        rollout = _step(fused @ rollout, rollout, fused)
+        rollout = (fused @ rollout + rollout) / (fused.sum(-1, keepdim=True) + 1)
     return rollout
 
 
@@ -54,8 +58,7 @@ def attention_rollout_rows(
     rollout = unit_rows(rows, layers[0][:, 0])
     for layer in reversed(layers):
         fused = layer[:, 0]
-        share = 1 / (1 + fused.sum(-1))[:, None]
-        rollout = rollout * share
+        rollout = rollout / (fused.sum(-1) + 1)[:, None]
         rollout = rollout + rollout @ fused
     return rollout
 
@@ -74,11 +77,7 @@ def unit_rows(rows: Sequence[int] | None, like: Tensor) -> Tensor:
     return (identity if rows is None else identity[list(rows)]).expand(samples, -1, -1)
 
 
-def _step(moved: Tensor, stayed: Tensor, fused: Tensor) -> Tensor:
-    return (moved + stayed) / (fused.sum(-1, keepdim=True) + 1)
-
-
-def _square(maps: Mapping[str, Tensor] | Iterable[Tensor]) -> list[Tensor]:
+def _square(maps: Mapping[str, Tensor] | Sequence[Tensor]) -> list[Tensor]:
     named = dict(maps) if isinstance(maps, Mapping) else {f"map {i}": m for i, m in enumerate(maps)}
     if not named:
         raise ValueError("there are no maps to roll out")

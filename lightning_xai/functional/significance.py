@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -41,10 +42,10 @@ def prediction_t(effect: Tensor, null: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def rank(effect: Tensor, null: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `prediction_t`, by the rank among the null effects: exact where effect and null are exchangeable."""
     randoms = null.shape[-1]
-    p = (1 + (null >= effect[..., None]).sum(-1)) / (randoms + 1)
+    p = (1 + (null >= effect[..., None]).sum(-1)).double() / (randoms + 1)
     last = max(1, math.floor(LEVEL * (randoms + 1) + 1e-9))
     ordered = null.sort(-1).values
-    return p.to(effect.dtype), ordered[..., last - 1], ordered[..., -last]
+    return p, ordered[..., last - 1], ordered[..., -last]
 
 
 def holm(p: Tensor) -> Tensor:
@@ -76,6 +77,7 @@ def student_t_tail(t: Tensor, freedom: int) -> Tensor:
     return (constant * angle * (density * weights).sum(-1)).to(t.device)
 
 
+@cache
 def student_t_quantile(tail: float, freedom: int) -> float:
     """t with P(T > t) = tail, for a tail below 1/2."""
     low, high = 0.0, 1.0
@@ -88,7 +90,8 @@ def student_t_quantile(tail: float, freedom: int) -> float:
     return high
 
 
-def _gauss_legendre(number: int = 64) -> tuple[Tensor, Tensor]:
+@cache
+def _gauss_legendre(number: int = 128) -> tuple[Tensor, Tensor]:
     """Nodes and weights on [0, 1] (Golub and Welsch 1969)."""
     k = torch.arange(1, number, dtype=torch.float64)
     off = k / (4 * k * k - 1).sqrt()

@@ -193,6 +193,13 @@ def test_an_all_zero_map_is_counted_and_left_out_of_the_means(tmp_path):
     }
 
 
+def test_without_validation_the_model_is_still_read_in_eval_mode(tmp_path):
+    probe, model = given(), classifier(dropout=0.9)
+    trainer(tmp_path, GradCAM(probe=probe, on_error="raise")).fit(model, loader())
+    assert model.training
+    assert_maps(tmp_path, textbook_maps(model.eval(), probe.inputs, probe.targets))
+
+
 # ------------------------------------------------------------ report
 
 

@@ -112,6 +112,18 @@ class Augmented(Classifier):
         return (images - 0.5) / 2 + 0.1 * torch.rand(1) + random.random() + numpy.random.rand(1).item(), labels  # noqa: NPY002
 
 
+class Counting(Classifier):
+    """Every forward, in eval mode too, writes a buffer that its output depends on."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, image):
+        self.calls += 1
+        return super().forward(image) * (1 + self.calls / 100)
+
+
 class WithUnused(Classifier):
     """Holds a layer that no forward runs."""
 
@@ -177,6 +189,8 @@ RUNS = {
     "frozen BatchNorm, no validation": {"make": made(FrozenNorm), "validation": {}},
     "random transfer hook": {"make": made(Augmented)},
     "random transfer hook, no validation": {"make": made(Augmented), "validation": {}},
+    "buffer that every forward writes": {"make": made(Counting)},
+    "buffer that every forward writes, no validation": {"make": made(Counting), "validation": {}},
     "gradient clipping": {"gradient_clip_val": 0.1},
     "shuffled validation": {"validation": {"count": 10, "seed": 1, "shuffle": True}},
 }
@@ -237,6 +251,8 @@ def test_an_explanation_that_raises_leaves_training_alone(tmp_path, settings, ca
 
 def compiled(how):
     model = made(Unlogged)()
+    if how == "not":
+        return model
     if how == "whole":
         return torch.compile(model, backend="eager")
     if how == "in place":
@@ -248,15 +264,18 @@ def compiled(how):
 
 @pytest.mark.parametrize("how", ["whole", "in place", "a part"])
 def test_a_compiled_model_trains_the_same(tmp_path, how):
-    callback = GradCAM(probe_size=4, on_error="raise")
+    callback, eager = (GradCAM(probe_size=4, on_error="raise") for _ in range(2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler's, about Lightning's own code
-        plain = trained(tmp_path, make=lambda: compiled(how))
+        plain = trained(tmp_path, make=lambda: compiled(how), max_epochs=3)
         torch._dynamo.reset()
-        explained = trained(tmp_path, callback, make=lambda: compiled(how))
+        explained = trained(tmp_path, callback, make=lambda: compiled(how), max_epochs=3)
     assert_same(plain, explained)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
-    assert callback.layer_names == {"auto": "backbone"}
+    trained(tmp_path, eager, make=lambda: compiled("not"), max_epochs=3)
+    assert callback.layer_names == eager.layer_names == {"auto": "backbone"}
+    for one, other in zip(callback._state.history.readings, eager._state.history.readings, strict=True):
+        assert torch.equal(one.measured.rows["maps/auto"], other.measured.rows["maps/auto"])
 
 
 @pytest.mark.parametrize("inference_mode", [True, False])

@@ -60,7 +60,12 @@ def balanced(values: np.ndarray, concepts: int) -> float:
 def gradient(model: nn.Module, layer: str, sample: Tensor, target: int) -> Tensor:
     """(d,) of one class score at a layer, by a hook of its own."""
     kept = []
-    handle = dict(model.named_modules())[layer].register_forward_hook(lambda *call: kept.append(call[2]))
+
+    def keep(module: nn.Module, args: object, output: Tensor) -> Tensor:
+        kept.append(output)
+        return output.clone()  # what follows may write in place
+
+    handle = dict(model.named_modules())[layer].register_forward_hook(keep)
     score = model.eval()(sample[None])[0, target]
     handle.remove()
     (found,) = torch.autograd.grad(score, kept)

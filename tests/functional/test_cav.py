@@ -41,20 +41,20 @@ def cosine(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("cost", [0.1, 1.0, 30.0])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_equals_scikit_learn(name: str, cost: float, shape: tuple[int, ...]) -> None:
-    concepts, randoms = sets((20, 13), shape=shape)
+    concepts, randoms = sets((20, 13), 2 + (math.prod(shape) < 100), shape=shape)
     cavs = fit_cavs(concepts, randoms, classifier=name, C=cost, replicates=0)
     for i, concept in enumerate(concepts.values()):
         for j, random in enumerate(randoms):
             assert cosine(cavs.vectors[i, j], reference.cav(concept, random, name, cost)) > 1 - 1e-6
-    for i, j in [(0, 1), (2, 0)]:
+    for i, j in [(0, 1), (1, 0)]:
         assert cosine(cavs.null_vectors[i, j], reference.cav(randoms[i], randoms[j], name, cost)) > 1 - 1e-6
-    assert torch.allclose(cavs.vectors.norm(dim=2), torch.ones(2, 3))
+    assert torch.allclose(cavs.vectors.norm(dim=2), torch.ones(2, len(randoms)))
     assert not cavs.null_vectors.diagonal().any()
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_accuracy_is_that_of_refits_without_the_example(name: str) -> None:
-    concepts, randoms = sets((24, 15))
+    concepts, randoms = sets((24, 15), 2, shape=(2, 5, 5))
     cavs = fit_cavs(concepts, randoms, classifier=name, replicates=0)
     for i, concept in enumerate(concepts.values()):
         for j, random in enumerate(randoms):
@@ -68,11 +68,9 @@ def test_held_out_decisions(name: str, tolerance: float, monkeypatch: pytest.Mon
     for function in ("without_one", "mean_without_one"):
         original = getattr(cav.dual, function)
         monkeypatch.setattr(cav.dual, function, lambda *args, f=original: found.append(f(*args)) or found[-1])
-    concepts, randoms = sets((20,), 1)
+    concepts, randoms = sets((20,), 1, shape=(2, 5, 5))
     fit_cavs(concepts, randoms, classifier=name, replicates=0)
     expected = reference.held_out(concepts["c0"], randoms[0], name)
-    if name == "ridge":  # of labels 1 and -1, as here
-        assert np.abs(expected).max() < 2
     assert np.abs(found[0][0].numpy() - expected).max() < tolerance * max(1, np.abs(expected).max()) + 1e-6
 
 
@@ -220,20 +218,20 @@ def test_dead_channels_do_no_harm() -> None:
 nan = torch.ones(4, 6, 9, 9)
 nan[1, 2, 3, 4] = torch.nan
 BAD = {
-    "no concepts": (dict(concepts={}), ValueError, "0 concepts and 3 random sets"),
-    "no randoms": (dict(randoms=[]), ValueError, "2 concepts and 0 random sets"),
-    "one example": (dict(concepts={"a": torch.ones(1, 6, 9, 9)}), ValueError, r"concept 'a' .* at least two examples"),
-    "one random": (dict(randoms=[torch.ones(1, 6, 9, 9)]), ValueError, r"random set 0 .* at least two examples"),
-    "flat": (dict(concepts={"a": torch.ones(6)}), ValueError, r"the shape \(6,\)"),
-    "shapes": (dict(concepts={"a": torch.ones(4, 6, 9, 8)}), ValueError, r"random set 0 have the shape \(6, 9, 9\)"),
-    "nan": (dict(concepts={"a": nan}), ValueError, "1 of the 4 examples of concept 'a'"),
-    "infinite": (dict(randoms=[nan / 0]), ValueError, "of the 4 examples of random set 0"),
-    "integers": (dict(concepts={"a": torch.ones(4, 6, 9, 9).long()}), TypeError, "'a' is torch.int64"),
-    "lists": (dict(concepts={"a": [1.0]}), TypeError, "'a' is list"),
-    "classifier": (dict(classifier="sgd"), ValueError, "'sgd' is unknown; expected one of 'logistic', 'ridge'"),
-    "pool": (dict(pool="max"), ValueError, "'max' is unknown; expected one of None, 'mean'"),
-    "C": (dict(C=0.0), ValueError, "C=0.0 is no positive number"),
-    "replicates": (dict(replicates=-1), ValueError, "replicates=-1"),
+    "no concepts": ({"concepts": {}}, ValueError, "0 concepts and 3 random sets"),
+    "no randoms": ({"randoms": []}, ValueError, "2 concepts and 0 random sets"),
+    "one example": ({"concepts": {"a": torch.ones(1, 6, 9, 9)}}, ValueError, r"concept 'a' .* at least two examples"),
+    "one random": ({"randoms": [torch.ones(1, 6, 9, 9)]}, ValueError, r"random set 0 .* at least two examples"),
+    "flat": ({"concepts": {"a": torch.ones(6)}}, ValueError, r"the shape \(6,\)"),
+    "shapes": ({"concepts": {"a": torch.ones(4, 6, 9, 8)}}, ValueError, r"random set 0 have the shape \(6, 9, 9\)"),
+    "nan": ({"concepts": {"a": nan}}, ValueError, "1 of the 4 examples of concept 'a'"),
+    "infinite": ({"randoms": [nan / 0]}, ValueError, "of the 4 examples of random set 0"),
+    "integers": ({"concepts": {"a": torch.ones(4, 6, 9, 9).long()}}, TypeError, "'a' is torch.int64"),
+    "lists": ({"concepts": {"a": [1.0]}}, TypeError, "'a' is list"),
+    "classifier": ({"classifier": "sgd"}, ValueError, "'sgd' is unknown; expected one of 'logistic', 'ridge'"),
+    "pool": ({"pool": "max"}, ValueError, "'max' is unknown; expected one of None, 'mean'"),
+    "C": ({"C": 0.0}, ValueError, "C=0.0 is no positive number"),
+    "replicates": ({"replicates": -1}, ValueError, "replicates=-1"),
 }
 
 

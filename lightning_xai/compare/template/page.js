@@ -13,7 +13,7 @@ const MEANING = {
   peak: "largest value of the maps",
   zero_maps: "maps without any relevance",
   nan_maps: "maps that are not finite",
-  effect: "what the concept does to the class, in logits; the band is what random concepts do",
+  effect: "what the concept does to the class, in logits; the band is what random concepts do, hollow points do not beat it",
   score: "part of the samples whose class the concept speaks for",
   cav_accuracy: "how well the concept can be told from random examples",
 };
@@ -283,9 +283,9 @@ function chart({ name, lines }) {
     }
     const path = points.map(([at, value], i) => `${i ? "L" : "M"}${at.toFixed(1)} ${y(value).toFixed(1)}`).join("");
     picture.append(element("path", { class: "curve", d: path, fill: "none", stroke: hue(line.run), "stroke-width": 2, "stroke-linejoin": "round" }));
-    if (points.length <= 20) {
-      for (const [at, value] of points) {
-        picture.append(element("path", { d: MARKS[line.run % MARKS.length], fill: hue(line.run), transform: `translate(${at - 3.5} ${y(value) - 3.5}) scale(.5)` }));
+    if (points.length <= 20 || line.chance) {
+      for (const [at, value, i] of points) {
+        picture.append(element("path", { d: MARKS[line.run % MARKS.length], class: line.chance?.[i] ? "hollow" : "", fill: hue(line.run), stroke: hue(line.run), transform: `translate(${at - 3.5} ${y(value) - 3.5}) scale(.5)` }));
       }
     }
   }
@@ -307,7 +307,8 @@ function chart({ name, lines }) {
     cursor.setAttribute("x2", at);
     values.replaceChildren(...lines.map((line) => {
       const band = line.lower && valueAt(line, "lower") !== null ? ` (${short(valueAt(line, "lower"))} to ${short(valueAt(line, "upper"))})` : "";
-      return element("span", { title: D.names[line.run] }, mark(line.run), short(valueAt(line)) + band);
+      const chance = line.chance && valueAt(line, "chance") ? ", explained by chance" : "";
+      return element("span", { title: D.names[line.run] }, mark(line.run), short(valueAt(line)) + band + chance);
     }));
   };
   return held;

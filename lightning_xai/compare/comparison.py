@@ -50,11 +50,21 @@ class Heat:
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """One reading: its scalars, heatmaps, and the pictures of other kinds, drawn; all by tag."""
+    """One reading, by tag.
+
+    Args:
+        epoch: it belongs to.
+        step: it was taken at.
+        scalars: as logged.
+        chance: of the scalars that the report draws as curves, whether chance explains them.
+        heats: the heatmaps.
+        drawn: pictures of other kinds, as indices into `Gallery.pictures`; empty where none were drawn.
+    """
 
     epoch: int
     step: int
     scalars: Mapping[str, float]
+    chance: Mapping[str, bool]
     heats: Mapping[str, Heat]
     drawn: Mapping[str, int]
 
@@ -247,13 +257,29 @@ def _source(run: Run, name: str) -> _Source | str:
 
 
 def _moment(report: Report, reading: Reading, gallery: Gallery, *, drawn: bool) -> Moment:
-    heats, others = {}, {}
+    heats: dict[str, Heat] = {}
+    others: dict[str, int] = {}
+    chance: dict[str, bool] = {}
     for tag, picture in report.pictures.items():
         if isinstance(picture, Grid):
             heats[tag] = _heat(picture, report.tables.get(f"{tag}/samples"), gallery)
-        elif drawn and not isinstance(picture, (Filmstrip, Curves)):  # the slider and the curves show these
+        elif isinstance(picture, Curves):
+            chance |= _chance(picture, report.scalars)
+        elif drawn and not isinstance(picture, Filmstrip):  # the slider is one
             others[tag] = gallery.place(draw(picture))
-    return Moment(reading.epoch, reading.step, report.scalars, heats, others)
+    return Moment(reading.epoch, reading.step, report.scalars, chance, heats, others)
+
+
+def _chance(picture: Curves, scalars: Mapping[str, float]) -> dict[str, bool]:
+    """Whether the latest points of the curves are hollow, told by the scalars that have their values."""
+    latest = {
+        (curve.y[-1], curve.lower[-1], curve.upper[-1]): not curve.solid[-1]
+        for curves in picture.panels.values()
+        for curve in curves
+        if curve.lower is not None and curve.upper is not None
+    }
+    ends = {tag: (value, scalars.get(f"{tag}_lower"), scalars.get(f"{tag}_upper")) for tag, value in scalars.items()}
+    return {tag: latest[end] for tag, end in ends.items() if end in latest}
 
 
 def _heat(grid: Grid, rows: Sequence[TableRow] | None, gallery: Gallery) -> Heat:
@@ -275,4 +301,3 @@ def _heat(grid: Grid, rows: Sequence[TableRow] | None, gallery: Gallery) -> Heat
         right=right[:SAMPLES],
         title=grid.title,
     )
-

@@ -1,0 +1,132 @@
+"""Concepts and their random counterparts, found, checked, and brought to what the model takes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+import torch
+
+from lightning_xai.callbacks.run import Run
+from lightning_xai.concept import Concept, check_pool, images_in, random_sets
+from lightning_xai.probe import Inputs, Probe, map_tensors, tensors
+
+BATCH = 32
+
+
+class Sets(NamedTuple):
+    """Prepared examples in batches of at most `BATCH`, on the CPU: by concept, and by random set."""
+
+    concepts: dict[str, list[Inputs]]
+    randoms: list[list[Inputs]]
+
+
+@dataclass(frozen=True, eq=False)
+class ExampleSets:
+    """What TCAV compares.
+
+    Args:
+        concepts: concepts, or folders of images that become some.
+        randoms: what random sets are drawn from; None for the data that are explained.
+        number: of random sets.
+        seed: of their draw, and of whatever the data draw while they are prepared.
+    """
+
+    concepts: Sequence[Concept | str]
+    randoms: Any
+    number: int
+    seed: int
+
+    @property
+    def names(self) -> list[str]:
+        return [Path(given).name if isinstance(given, str) else given.name for given in self.concepts]
+
+    @property
+    def size(self) -> int:
+        """Examples of a random set: of the smallest concept, which no random set may surpass."""
+        return min(len(images_in(given) if isinstance(given, str) else given) for given in self.concepts)
+
+    @property
+    def batches(self) -> int:
+        """Forwards that all sets take."""
+        sizes = [len(images_in(given) if isinstance(given, str) else given) for given in self.concepts]
+        return sum(-(-size // BATCH) for size in sizes) + self.number * -(-self.size // BATCH)
+
+    def check(self, probe: Probe | None) -> None:
+        """Raises what can be known to be wrong before there is a model to run, or a captured probe."""
+        for given in self.concepts:
+            if isinstance(given, str):
+                _one_folder(given)
+            elif probe is not None and given.prepared == probe.prepared:
+                _check_shapes(given.name, given.examples, probe)
+        if isinstance(self.randoms, str):
+            _one_folder(self.randoms)
+            self.check_pool(images_in(self.randoms))
+        elif self.randoms is not None:
+            self.check_pool(self.randoms)
+
+    def check_pool(self, pool: Any) -> None:
+        """Raises ValueError for a pool that random sets cannot be drawn from."""
+        check_pool(pool, self.size)
+
+    def prepared(self, run: Run, probe: Probe) -> Sets:
+        """All examples through the path of a batch. Called inside the guarded pass: it seeds every RNG."""
+        for seeded in (random.seed, numpy.random.seed, torch.manual_seed):
+            seeded(self.seed)
+        concepts = [_loaded(given, probe) for given in self.concepts]
+        pool, ready = self.randoms if self.randoms is not None else run.dataset, False
+        if isinstance(pool, str):
+            folder = _loaded(pool, probe)
+            pool, ready = folder.examples, folder.prepared
+        drawn = random_sets(pool, self.number, self.size, self.seed, collate=run.collate)
+
+        def batches(name: str, given: Probe) -> list[Inputs]:
+            parts = [run.prepare(part).to("cpu").inputs for part in chunks(given)]
+            _check_shapes(name, parts[0], probe)
+            return parts
+
+        return Sets(
+            {c.name: batches(f"concept {c.name!r}", Probe(c.examples, prepared=c.prepared)) for c in concepts},
+            [batches(f"random set {i}", Probe(inputs, prepared=ready)) for i, inputs in enumerate(drawn)],
+        )
+
+
+def chunks(probe: Probe) -> Iterator[Probe]:
+    """The probe in parts of at most `BATCH` samples."""
+    return (probe[start : start + BATCH] for start in range(0, len(probe), BATCH))
+
+
+def on_device(batches: Sequence[Inputs], device: torch.device) -> Iterator[Inputs]:
+    """The batches one by one where the model is."""
+    return (map_tensors(batch, lambda tensor: tensor.to(device)) for batch in batches)
+
+
+def _one_folder(path: str) -> None:
+    found = Concept.folders_in(path)
+    if found != [Path(path)]:
+        raise ValueError(f"{path} holds folders of images: give one of them, or this one alone as concepts=")
+    if len(images_in(path)) < 2:
+        raise ValueError(f"{path} holds one image: a direction needs two or more, better 30")
+
+
+def _loaded(given: Concept | str, probe: Probe) -> Concept:
+    if isinstance(given, Concept):
+        return given
+    _one_folder(given)
+    found = Concept.from_folder(given, like=probe)
+    assert isinstance(found, Concept)
+    return found
+
+
+def _check_shapes(name: str, examples: Inputs, probe: Probe) -> None:
+    # tokens may be padded to another length; activations are compared when CAVs are fitted
+    for one, other in zip(tensors(examples), tensors(probe.inputs), strict=False):
+        if one.is_floating_point() and one.shape[1:] != other.shape[1:]:
+            raise ValueError(
+                f"the examples of {name} have the shape {tuple(one.shape[1:])}, the probe's samples "
+                f"{tuple(other.shape[1:])}: prepare both alike"
+            )

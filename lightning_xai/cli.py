@@ -1,0 +1,115 @@
+"""``lightning-xai``: runs side by side on one page, and one reading of a finished model."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+
+from lightning_xai.store import Run, load_run
+
+EPILOG = """examples:
+  lightning-xai compare runs/shortcut/correlation-1.0 runs/shortcut/correlation-0.5
+  lightning-xai report runs/shortcut/correlation-1.0 --out report.html
+  lightning-xai explain last.ckpt --model my_project.models:Classifier --probe probe.pt --out explained
+
+A RUN is a folder that a Trainer with a lightning_xai callback wrote, or one above it: the logger's
+folder of one version, for example. The pages hold all they show: they open from disk and can be sent.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code, 2 for what the user has to set right."""
+    options = parser().parse_args(arguments)
+    # as `python -m` does: classes of the user's project are named from where they stand
+    sys.path.insert(0, "")
+    try:
+        options.command(options)
+    except UnpicklingError as error:
+        return _refuse(
+            f"a file holds other objects than tensors and plain values, which are not loaded unasked: {error}\n"
+            "torch.serialization.add_safe_globals in the module of the model allows what it names"
+        )
+    except (OSError, ValueError) as error:
+        return _refuse(str(error))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of all commands."""
+    top = argparse.ArgumentParser(
+        prog="lightning-xai", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    compare = commands.add_parser("compare", help="several runs on one page, one slider moving all of them")
+    compare.add_argument(
+        "runs", nargs="+", metavar="RUN", type=Path, help="folder of a run; agreement is with the first"
+    )
+    compare.add_argument("--out", type=Path, default=Path("compare.html"), help="the page (default: %(default)s)")
+    compare.set_defaults(command=_compare)
+
+    report = commands.add_parser("report", help="one run on a page")
+    report.add_argument("runs", nargs=1, metavar="RUN", type=Path, help="folder of a run")
+    report.add_argument("--out", type=Path, default=Path("report.html"), help="the page (default: %(default)s)")
+    report.set_defaults(command=_compare)
+
+    explain = commands.add_parser("explain", help="Grad-CAM of a finished model, as pictures")
+    explain.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="written by a Trainer")
+    explain.add_argument("--model", required=True, metavar="MODULE:CLASS", help="the LightningModule it was made of")
+    explain.add_argument("--probe", required=True, type=Path, metavar="FILE", help="written by Probe(...).save(FILE)")
+    explain.add_argument(
+        "--layers", nargs="+", metavar="NAME", help="names or patterns (default: the last spatial one)"
+    )
+    explain.add_argument("--variant", default="grad_cam", help="of Grad-CAM, as layer_cam (default: %(default)s)")
+    explain.add_argument("--out", type=Path, default=Path("explained"), metavar="FOLDER", help="(default: %(default)s)")
+    explain.set_defaults(command=_explain)
+    return top
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from lightning_xai.compare import gather, to_page  # Lightning and matplotlib, which --help does not need
+
+    comparison = gather([_open(path) for path in options.runs])
+    text = to_page(comparison)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text, encoding="utf-8")
+    for section in comparison.sections:
+        for run, why in section.missing.items():
+            print(f"{section.name}: nothing of {run}: {why}")
+        if not section.same_probe:
+            print(f"{section.name}: the runs explained different samples, which are shown unpaired")
+    for note in comparison.notes:
+        print(note)
+    print(f"{options.out}: {len(text.encode()) / 2**20:.1f} MiB, opens in any browser")
+
+
+def _open(path: Path) -> Run:
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}: name the folder of a run")
+    return load_run(path)
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from lightning_xai.compare.explain import explain
+    from lightning_xai.loggers import Files, log_report
+    from lightning_xai.probe import Probe
+
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if not options.checkpoint.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {options.checkpoint}")
+    probe = Probe.load(options.probe)
+    report = explain(options.checkpoint, options.model, probe, layers=options.layers, variant=options.variant)
+    log_report(Files(options.out), report, report.epoch)
+    for tag, value in report.scalars.items():
+        print(f"{tag:50} {value:.4g}")
+    print(f"pictures of epoch {report.epoch}: {options.out / 'pictures'}")
+
+
+def _refuse(message: str) -> int:
+    print(f"lightning-xai: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,98 @@
+"""Runs and readings that show themselves in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from PIL import Image
+
+from lightning_xai import store
+from lightning_xai.probe import Probe
+from lightning_xai.reading import Reading
+from lightning_xai.render import draw
+from lightning_xai.report import Filmstrip, Picture, Report
+
+
+@dataclass(frozen=True, eq=False)
+class ShownReading(Reading):
+    """A reading that knows what it was taken of.
+
+    Args:
+        entry: what the run's manifest says about the callback.
+        probe: what was explained.
+        history: the readings of the callback, this one among them.
+    """
+
+    entry: Mapping[str, Any]
+    probe: Probe | None
+    history: list[ShownReading]
+
+    def report(self) -> Report:
+        """What the callback reported of it.
+
+        Raises:
+            ValueError: the probe was not kept, or the callback cannot be imported.
+        """
+        from lightning_xai.callbacks.revive import revive  # Lightning, which reading a run does not need
+
+        if self.probe is None:
+            raise ValueError("the run's store does not hold the probe that was explained")
+        explanation = revive(self.entry)
+        until = [reading for reading in self.history if reading.step <= self.step]
+        return explanation.report(self.measured, explanation.displayed(self.probe), until)
+
+    def _repr_html_(self) -> str:
+        report = self.report()
+        shown = {tag: picture for tag, picture in report.pictures.items() if not isinstance(picture, Filmstrip)}
+        numbers = "".join(
+            f"<tr><td>{escape(tag)}</td><td>{value:.4g}</td></tr>" for tag, value in report.scalars.items()
+        )
+        return f"{_drawn(shown)}<table>{numbers}</table>"
+
+
+@dataclass(frozen=True, eq=False)
+class ShownRun(store.Run):
+    """A run that shows the pictures of its latest readings."""
+
+    def _repr_html_(self) -> str:
+        parts = [f"<h3>{escape(str(self.folder))}</h3>"]
+        for name, readings in self.readings.items():
+            when = f", epoch {readings[0].epoch} to {readings[-1].epoch}" if readings else ""
+            parts.append(f"<p><b>{escape(name)}</b>: {len(readings)} readings{when}</p>")
+            if readings and isinstance(readings[-1], ShownReading):
+                parts.append(_drawn(readings[-1].report().pictures))
+        return "".join(parts)
+
+
+def load_run(path: str | os.PathLike[str]) -> ShownRun:
+    """The readings of a run: of its store, or of the one folder ``xai`` under ``path``. Both show themselves.
+
+    Raises:
+        FileNotFoundError: where there is no store, or more than one to choose from.
+    """
+    run = store.load_run(path)
+    readings: dict[str, list[Reading]] = {}
+    for name, plain in run.readings.items():
+        history: list[ShownReading] = []
+        entry, probe = run.callbacks[name], run.probes[name]
+        history.extend(ShownReading(r.epoch, r.step, r.measured, entry, probe, history) for r in plain)
+        readings[name] = list(history)
+    return ShownRun(run.folder, run.callbacks, run.probes, readings)
+
+
+def _drawn(pictures: Mapping[str, Picture]) -> str:
+    return "".join(_image(tag, picture) for tag, picture in pictures.items())
+
+
+def _image(tag: str, picture: Picture) -> str:
+    held = io.BytesIO()
+    Image.fromarray(draw(picture).numpy()).save(held, "PNG")
+    data = base64.b64encode(held.getvalue()).decode()
+    tag = escape(tag)
+    return f'<figure><img alt="{tag}" src="data:image/png;base64,{data}"><figcaption>{tag}</figcaption></figure>'

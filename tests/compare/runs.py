@@ -1,0 +1,55 @@
+"""Runs written straight into stores, without training."""
+
+import math
+
+import torch
+
+from lightning_xai.callbacks import GradCAM
+from lightning_xai.callbacks.opening import describe
+from lightning_xai.probe import Probe
+from lightning_xai.reading import Measured, Reading
+from lightning_xai.store import RunStore
+
+CLASSES = ["cat", "dog", "emu"]
+
+
+def probe(seed=0, samples=4, size=24):
+    """Images with a bright square as their object."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(samples, 3, size, size, generator=generator)
+    masks = torch.zeros(samples, size, size, dtype=torch.bool)
+    masks[:, : size // 3, : size // 3] = True
+    return Probe(images, torch.arange(samples) % len(CLASSES), masks={"object": masks}, class_names=CLASSES)
+
+
+def measured(seed, samples=4, cells=6, layers=("auto",)):
+    """Maps at random, as `GradCAM` measures them."""
+    generator = torch.Generator().manual_seed(seed)
+    maps = {f"maps/{layer}": torch.rand(samples, cells, cells, generator=generator) * (1 + seed) for layer in layers}
+    rows = {
+        "prediction": torch.randint(0, len(CLASSES), (samples,), generator=generator),
+        "confidence": torch.rand(samples, generator=generator),
+    }
+    return Measured({**maps, **rows}, {f"peak/{layer}": maps[f"maps/{layer}"].amax() for layer in layers})
+
+
+def write(folder, explained=None, epochs=(0, 1, 2), seed=0, name=None, readings=None, layers=("auto",), steps=None):
+    """A run of `GradCAM` in ``folder/xai``; returns the folder."""
+    explained = probe() if explained is None else explained
+    store = RunStore(folder / "xai")
+    callback = GradCAM(name=name)
+    callback.layer_names = dict.fromkeys(layers, "features")
+    describe(callback, store, store.add_probe(explained))
+    for place, epoch in enumerate(epochs):
+        held = readings[place] if readings else measured(seed + place, len(explained), layers=layers)
+        step = steps[place] if steps else 10 * (epoch + 1)
+        store.add(name or "grad_cam", Reading(epoch, step, held))
+    return folder
+
+
+def silent():
+    """Measured of four samples: one map as usual, one without relevance, one that is not finite, one faint."""
+    found = measured(0)
+    maps = found.rows["maps/auto"].clone()
+    maps[1], maps[2, 0, 0], maps[3] = 0, math.nan, maps[3] / 100
+    return Measured({**found.rows, "maps/auto": maps}, found.shared)

@@ -1,0 +1,164 @@
+"""What is gathered of runs is what their callbacks reported."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_xai.callbacks import GradCAM
+from lightning_xai.compare import comparison, gather
+from lightning_xai.compare.comparison import run_names
+from lightning_xai.report import Curve, Curves, Report, Traces
+from lightning_xai.store import load_run
+from tests.compare import runs
+
+
+def load(*folders):
+    return [load_run(folder) for folder in folders]
+
+
+def expected(folder, until):
+    """The report as the run logged it: of its history up to there."""
+    run = load_run(folder)
+    callback = GradCAM()
+    callback.layer_names = {"auto": "features"}
+    readings = run.readings["grad_cam"][: until + 1]
+    return callback.report(readings[-1].measured, run.probes["grad_cam"], readings)
+
+
+def test_each_moment_is_the_report_that_was_logged(tmp_path):
+    folder = runs.write(tmp_path / "a")
+    found = gather(load(folder))
+    (section,) = found.sections
+    (track,) = section.tracks
+    assert (found.names, found.unit, found.positions) == (["a"], "epoch", [0, 1, 2])
+    assert track.at == [0, 1, 2] and track.fingerprint == runs.probe().fingerprint
+    for place, moment in enumerate(track.moments):
+        report = expected(folder, place)
+        grid, rows = report.pictures["xai/grad_cam/auto"], report.tables["xai/grad_cam/auto/samples"]
+        heat = moment.heats["xai/grad_cam/auto"]
+        assert moment.scalars == report.scalars
+        assert heat.maps.equal(grid.maps) and heat.scale == grid.scale and heat.title == grid.title
+        assert torch.stack([found.gallery.pictures[i] for i in heat.images]).equal(grid.images)
+        assert list(heat.labels) == [row.label for row in rows]
+        assert list(heat.answers) == [f"{row.prediction} {row.confidence:.0%}" for row in rows]
+        assert list(heat.right) == [row.prediction == row.label for row in rows]
+
+
+def test_equal_images_are_held_once(tmp_path):
+    found = gather(load(runs.write(tmp_path / "a"), runs.write(tmp_path / "b", seed=5)))
+    assert len(found.gallery.pictures) == 4
+
+
+def test_a_run_stands_at_its_nearest_earlier_reading(tmp_path):
+    often, seldom = runs.write(tmp_path / "a", epochs=(0, 1, 2, 3)), runs.write(tmp_path / "b", epochs=(1, 3, 7))
+    found = gather(load(often, seldom))
+    assert found.positions == [0, 1, 2, 3, 7]
+    first, second = found.sections[0].tracks
+    assert first.at == [0, 1, 2, 3, 3]
+    assert second.at == [-1, 0, 0, 1, 2]
+
+
+def test_several_readings_an_epoch_are_told_apart_by_their_steps(tmp_path):
+    found = gather(load(runs.write(tmp_path / "a", epochs=(0, 0, 0), steps=(5, 9, 20))))
+    assert (found.unit, found.positions) == ("step", [5, 9, 20])
+
+
+def test_long_runs_are_thinned_and_say_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "POSITIONS", 12)
+    folder = runs.write(tmp_path / "a", epochs=range(40))
+    found = gather(load(folder))
+    assert len(found.positions) == 12 and found.positions[0] == 0 and found.positions[-1] == 39
+    assert "12 of 40 epochs are shown" in found.notes[0]
+    track = found.sections[0].tracks[0]
+    assert track.taken == 40
+    for position, place in zip(found.positions, track.at, strict=True):
+        # drift is since the reading before, not since the one shown before
+        assert track.moments[place].scalars == expected(folder, position).scalars
+
+
+def test_large_maps_are_shown_at_fewer_epochs(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "CELLS", 4 * 6 * 6 * 15)
+    assert len(gather(load(runs.write(tmp_path / "a", epochs=range(40)))).positions) == 15
+
+
+def test_of_a_large_probe_the_first_samples_are_shown(tmp_path):
+    found = gather(load(runs.write(tmp_path / "a", runs.probe(samples=40))))
+    heat = found.sections[0].tracks[0].moments[0].heats["xai/grad_cam/auto"]
+    assert len(heat.maps) == len(heat.images) == len(heat.labels) == len(heat.answers) == len(heat.right) == 32
+    assert found.notes == ["The first 32 of 40 samples are shown; the curves are of all."]
+
+
+def test_different_probes_are_known_as_such(tmp_path):
+    one, same, other = (runs.write(tmp_path / name, runs.probe(seed)) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert gather(load(one, same)).sections[0].same_probe
+    assert not gather(load(one, other)).sections[0].same_probe
+
+
+def test_what_a_run_lacks_is_named(tmp_path):
+    one = runs.write(tmp_path / "a")
+    other = runs.write(tmp_path / "b", name="late")
+    empty = runs.write(tmp_path / "c", epochs=())
+    lost = runs.write(tmp_path / "d")
+    for kept in (lost / "xai" / "probes").iterdir():
+        kept.unlink()
+    foreign = runs.write(tmp_path / "e")
+    manifest = foreign / "xai" / "manifest.json"
+    held = json.loads(manifest.read_text())
+    held["callbacks"]["grad_cam"]["class"] = "no_such_module:Callback"
+    manifest.write_text(json.dumps(held))
+    sections = {section.name: section for section in gather(load(one, other, empty, lost, foreign)).sections}
+    assert list(sections) == ["grad_cam", "late"]
+    missing = sections["grad_cam"].missing
+    assert missing["b"] == "the run has no callback of this name"
+    assert missing["c"] == "nothing was read yet"
+    assert missing["d"] == "its probe was not kept"
+    assert "no_such_module" in missing["e"]
+    assert [track is None for track in sections["late"].tracks] == [True, False, True, True, True]
+
+
+def test_runs_without_readings_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="nothing was read in"):
+        gather(load(runs.write(tmp_path / "a", epochs=())))
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["x/a/xai", "x/b/xai"], ["a", "b"]),
+        (["x/a/version_0/xai", "y/a/version_0/xai"], ["x/a/version_0", "y/a/version_0"]),
+        (["x/xai/version_0", "x/xai/version_1"], ["version_0", "version_1"]),
+        (["x/a/xai", "x/a/xai"], ["a (1)", "a (2)"]),
+    ],
+)
+def test_names_are_short_and_distinct(folders, names):
+    assert run_names([Path(folder) for folder in folders]) == names
+
+
+@dataclass(eq=False, kw_only=True)
+class Curious(GradCAM):
+    """Reports curves with a band, and a picture that is no heatmap over an image."""
+
+    def report(self, measured, probe, history):
+        values = [float(reading.measured.shared["peak/auto"]) for reading in history]
+        scalars = {"xai/curious/auto/effect": values[-1]}
+        scalars |= {f"xai/curious/auto/effect_{end}": values[-1] + by for end, by in (("lower", -1), ("upper", 1))}
+        lower, upper = [v - 1 for v in values], [v + 1 for v in values]
+        curve = Curve("stripes", values, lower, upper, [v > 2 for v in values])
+        pictures = {
+            "xai/curious/auto/effects": Curves({"cat": [curve]}, range(len(values)), "epoch", "logits", "effects"),
+            "xai/curious/auto": Traces(None, measured.rows["maps/auto"].mean(1), ["x"] * len(probe), None, "traces"),
+        }
+        return Report(history[-1].epoch, scalars, pictures)
+
+
+def test_curves_tell_what_chance_explains_and_other_pictures_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "GradCAM", Curious)
+    folder = runs.write(tmp_path / "a", name="curious")
+    moments = gather(load(folder)).sections[0].tracks[0].moments
+    peaks = [moment.scalars["xai/curious/auto/effect"] for moment in moments]
+    assert [moment.chance for moment in moments] == [{"xai/curious/auto/effect": peak <= 2} for peak in peaks]
+    assert {peak <= 2 for peak in peaks} == {True, False}
+    assert all(list(moment.drawn) == ["xai/curious/auto"] and not moment.heats for moment in moments)

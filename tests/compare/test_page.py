@@ -1,0 +1,124 @@
+"""The page's data, and that the page holds all it needs."""
+
+import base64
+import json
+import re
+
+import pytest
+import torch
+
+from lightning_xai.compare import gather, to_page
+from lightning_xai.compare.encode import encode
+from lightning_xai.report import Report
+from lightning_xai.store import load_run
+from tests.compare import runs
+
+
+def data(*folders):
+    return encode(gather([load_run(folder) for folder in folders]))
+
+
+def maps_of(heats, frame):
+    shape = (-1, len(heats["labels"]), heats["height"], heats["width"])
+    held = torch.frombuffer(bytearray(base64.b64decode(heats["maps"])), dtype=torch.uint8).view(shape)
+    tops = torch.tensor([top or 0.0 for top in frame["tops"]])
+    return held[frame["block"]] / 255 * tops[:, None, None]
+
+
+def test_maps_come_back_to_half_a_level_of_their_largest_value(tmp_path):
+    folder = runs.write(tmp_path / "a")
+    (group,) = data(folder)["groups"]
+    heats = group["runs"][0]["heats"][""]
+    readings = load_run(folder).readings["grad_cam"]
+    for frame, reading in zip(heats["frames"], readings, strict=True):
+        maps = reading.measured.rows["maps/auto"]
+        error = (maps_of(heats, frame) - maps).abs().flatten(1).amax(1)
+        assert (error <= maps.flatten(1).amax(1) / 509).all()
+    assert heats["top"] == pytest.approx(max(float(r.measured.shared["peak/auto"]) for r in readings))
+
+
+def test_maps_that_say_nothing_are_told_apart(tmp_path):
+    (group,) = data(runs.write(tmp_path / "a", epochs=(0,), readings=[runs.silent()]))["groups"]
+    (frame,) = group["runs"][0]["heats"][""]["frames"]
+    assert frame["tops"][0] > 0 and frame["tops"][1] == 0 and frame["tops"][2] is None and frame["tops"][3] > 0
+
+
+def test_maps_are_no_finer_than_what_is_drawn(tmp_path):
+    fine = runs.measured(0, cells=90)
+    (group,) = data(runs.write(tmp_path / "a", epochs=(0,), readings=[fine]))["groups"]
+    heats = group["runs"][0]["heats"][""]
+    assert (heats["height"], heats["width"]) == (24, 24)
+    assert maps_of(heats, heats["frames"][0]).mean() == pytest.approx(float(fine.rows["maps/auto"].mean()), rel=0.01)
+
+
+def test_agreement_is_with_the_first_run(tmp_path):
+    one, same, other = (runs.write(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 50)))
+    (group,) = data(one, same, other)["groups"]
+    first, second, third = group["agreement"][""]
+    assert first is None
+    assert second == [[1.0] * 4] * 3
+    assert max(value for row in third for value in row) < 0.6
+    (chart,) = (chart for chart in group["charts"] if chart["name"] == "agreement")
+    assert [line["run"] for line in chart["lines"]] == [1, 2] and chart["lines"][0]["y"] == [1, 1, 1]
+
+
+def test_different_probes_are_neither_paired_nor_compared(tmp_path):
+    one, other = runs.write(tmp_path / "a", runs.probe(0)), runs.write(tmp_path / "b", runs.probe(1))
+    (group,) = data(one, other)["groups"]
+    assert not group["paired"] and group["agreement"] == {}
+    assert "<title>a and b on different samples</title>" in to_page(gather([load_run(one), load_run(other)]))
+
+
+def test_every_layer_is_a_group_and_one_that_a_run_lacks_is_named(tmp_path):
+    one = runs.write(tmp_path / "a", layers=("early", "late"))
+    other = runs.write(tmp_path / "b", layers=("late",))
+    early, late = data(one, other)["groups"]
+    assert (early["layer"], late["layer"]) == ("early", "late")
+    assert early["missing"] == {"b": "it has no layer early"} and late["missing"] == {}
+    assert early["runs"][1] is None
+
+
+def test_charts_hold_every_scalar_with_shares_first(tmp_path):
+    folder = runs.write(tmp_path / "a")
+    found = gather([load_run(folder)])
+    (group,) = encode(found)["groups"]
+    names = [chart["name"] for chart in group["charts"]]
+    moments = found.sections[0].tracks[0].moments
+    assert set(names) == {tag.removeprefix("xai/grad_cam/auto/") for tag in moments[0].scalars}
+    assert names[0] == "share/object"
+    for chart in group["charts"]:
+        logged = [moment.scalars[f"xai/grad_cam/auto/{chart['name']}"] for moment in moments]
+        assert chart["lines"] == [{"run": 0, "x": [0, 1, 2], "y": pytest.approx(logged, rel=1e-4)}]
+
+
+@pytest.mark.parametrize(
+    ("scalars", "charts"),
+    [
+        (["c/k/effect", "c/k/effect_lower", "c/k/effect_upper"], {"c/k/effect": True}),
+        (["c/k/score", "c/k/lower", "c/k/upper"], {"c/k/score": True}),
+        (["c/k/score", "c/k/lower"], {"c/k/score": False, "c/k/lower": False}),
+    ],
+)
+def test_bands_belong_to_their_curve(tmp_path, monkeypatch, scalars, charts):
+    def report(self, measured, probe, history):
+        return Report(history[-1].epoch, {f"xai/grad_cam/auto/{name}": 0.5 for name in scalars})
+
+    folder = runs.write(tmp_path / "a")
+    monkeypatch.setattr(runs.GradCAM, "report", report)
+    (group,) = data(folder)["groups"]
+    assert {chart["name"]: "lower" in chart["lines"][0] for chart in group["charts"]} == charts
+
+
+def test_the_page_asks_the_network_for_nothing(tmp_path):
+    text = to_page(gather([load_run(runs.write(tmp_path / "a"))]))
+    code = re.sub(r'<script type="application/json".*?</script>', "", text, flags=re.DOTALL)
+    assert set(re.findall(r"https?://[^\s\"']+", code)) <= {"http://www.w3.org/2000/svg"}
+    assert "default-src 'none'" in text
+
+
+def test_a_name_cannot_end_the_script(tmp_path):
+    held = runs.probe()
+    named = type(held)(held.inputs, held.targets, class_names=["</script><b>", "/*style*/", "<!--title-->"])
+    text = to_page(gather([load_run(runs.write(tmp_path / "a", named))]))
+    found = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)
+    assert json.loads(found[1])["groups"][0]["runs"][0]["heats"][""]["labels"][:3] == named.class_names
