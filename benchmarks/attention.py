@@ -107,7 +107,7 @@ def plain(model: nn.Module, inputs: dict[str, Any]) -> Any:
 
 
 def trained(model: nn.Module, inputs: dict[str, Any]) -> Any:
-    return torch.autograd.grad(model(**inputs).logits[:, 1].sum(), [p for p in model.parameters()], allow_unused=True)
+    return torch.autograd.grad(model(**inputs).logits[:, 1].sum(), list(model.parameters()), allow_unused=True)
 
 
 def by_hand(model: nn.Module, inputs: dict[str, Any]) -> Tensor:

@@ -53,7 +53,7 @@ def train_with_grad_cam(images: int, epochs: int, device: torch.device) -> Epoch
     for noise in (".*does not have many workers.*", ".*LeafSpec.*"):
         warnings.filterwarnings("ignore", message=noise)
     seed_everything(0, verbose=False)
-    callback, times = GradCAM(), HookTimes(device)
+    callback, times = GradCAM(background=False), HookTimes(device)  # else its thread would not be counted
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",

@@ -131,7 +131,8 @@ def show_share_of_an_epoch(images: int, epochs: int, device: torch.device) -> No
     """The callback in a real training."""
     measured = train_with_grad_cam(images, epochs, device)
     shares = [mine / whole for mine, whole in zip(measured.callback, measured.seconds, strict=True)]
-    print(f"\nGradCAM() in a training on {images} + {images // 4} images of 32 x 32, TensorBoard, {epochs} epochs")
+    data = f"{images} + {images // 4} images of 32 x 32"
+    print(f"\nGradCAM(background=False), {epochs} epochs of {data}, TensorBoard")
     print(f"  an epoch takes {median(measured.seconds):.1f} s, of it GradCAM {1e3 * median(measured.callback):.0f} ms")
     print(f"  share of an epoch: {median(shares):.2%}; by epoch {', '.join(f'{share:.2%}' for share in shares)}")
 

@@ -159,8 +159,20 @@ def against_captum(
     concepts = sum(name.startswith("concept") for name in images)
     ridge = {layer: fit(sets, concepts, classifier="ridge") for layer, sets in found.items()}
 
+    spent_in: dict[str, list[float]] = {"sgd": [], "ridge": []}
+
+    class SGD(DefaultClassifier):
+        def train_and_eval(self, *args: Any, **kwargs: Any) -> Any:
+            spent_in["sgd"].append(timed(partial(super().train_and_eval, *args, **kwargs), CPU))
+
     class Ridge(Classifier):
-        def train_and_eval(self, dataloader: Any, test_split_ratio: float = 0.33, **kwargs: Any) -> None:
+        def __init__(self) -> None:
+            super().__init__()
+
+        def train_and_eval(self, *args: Any, **kwargs: Any) -> None:
+            spent_in["ridge"].append(timed(partial(self.fit, *args), CPU))
+
+        def fit(self, dataloader: Any, *args: Any) -> None:
             x, y = (torch.cat(parts) for parts in zip(*dataloader, strict=True))
             x = x - x.mean(0)
             self.machine = RidgeClassifier(alpha=1.0).fit((x / x.square().sum(1).mean().sqrt()).numpy(), y.numpy())
@@ -171,25 +183,6 @@ def against_captum(
 
         def classes(self) -> list[int]:
             return self.machine.classes_.tolist()
-
-    def loader(x: Tensor, y: Tensor) -> Any:
-        return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=64, shuffle=True)
-
-    fits: dict[str, float] = {}
-    cosines: list[float] = []
-    for title, make in {"sgd": DefaultClassifier, "ridge": Ridge}.items():
-        fits[title] = 0.0
-        for layer, cavs in ridge.items():
-            each = []
-            for i, j in some_pairs(cavs, number):
-                x, y = pair(found[layer], cavs, i, j)
-                with quiet():
-                    machine = make()
-                    each.append(timed(partial(machine.train_and_eval, loader(x.float(), y.long())), CPU))
-                if title == "sgd":
-                    weights = machine.weights()
-                    cosines.append(cosine(cavs.vectors[i, j], weights[list(machine.classes()).index(1)]))
-            fits[title] += sum(each) / number * cavs.accuracy.numel()
 
     names = list(images)
     known = {name: Concept(index, name, None) for index, name in enumerate(names)}
@@ -205,6 +198,16 @@ def against_captum(
 
     with tempfile.TemporaryDirectory() as folder, quiet():
         best = timed(partial(read, folder), CPU)
+    cosines = []
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        tcav = TCAV(model, list(LAYERS), classifier=SGD(), save_path=folder)
+        pairs = some_pairs(next(iter(ridge.values())), number)
+        trained = tcav.compute_cavs([[known[names[i]], known[names[concepts + j]]] for i, j in pairs])
+        for i, j in pairs:
+            for layer, cav in trained[f"{i}-{concepts + j}"].items():
+                weights = cav.stats["weights"][list(cav.stats["classes"]).index(i)]
+                cosines.append(cosine(ridge[layer].vectors[i, j], weights.detach()))
+    fits = {title: sum(each) / len(each) * len(experiments) * len(LAYERS) for title, each in spent_in.items()}
     gradients = layer_gradients(model, inputs, targets, LAYERS)
     apart = 0.0
     for layer, cavs in ridge.items():

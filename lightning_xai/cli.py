@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 
 from lightning_xai.store import Run, load_run
 
@@ -25,16 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, 2 for what the user has to set right."""
     options = parser().parse_args(arguments)
     # as `python -m` does: classes of the user's project are named from where they stand
-    sys.path.insert(0, "")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
     try:
         options.command(options)
-    except UnpicklingError as error:
-        return _refuse(
-            f"a file holds other objects than tensors and plain values, which are not loaded unasked: {error}\n"
-            "torch.serialization.add_safe_globals in the module of the model allows what it names"
-        )
     except (OSError, ValueError) as error:
-        return _refuse(str(error))
+        print(f"lightning-xai: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -90,7 +86,13 @@ def _compare(options: argparse.Namespace) -> None:
 def _open(path: Path) -> Run:
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}: name the folder of a run")
-    return load_run(path)
+    try:
+        return load_run(path)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # a foreign or damaged file raises anything
+        cause = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} was not written by lightning_xai, or is damaged. {cause}") from error
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -108,8 +110,3 @@ def _explain(options: argparse.Namespace) -> None:
     for tag, value in report.scalars.items():
         print(f"{tag:50} {value:.4g}")
     print(f"pictures of epoch {report.epoch}: {options.out / 'pictures'}")
-
-
-def _refuse(message: str) -> int:
-    print(f"lightning-xai: {message}", file=sys.stderr)
-    return 2

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import IterableDataset, default_collate
 
 from lightning_xai.probe import Inputs, Probe, map_tensors, split_batch, tensors
 
@@ -43,7 +43,7 @@ class Concept:
             raise ValueError(f"{self.name!r} cannot name a concept: it becomes a part of tags, so leave out slashes")
         examples = self.examples() if callable(self.examples) else self.examples
         if _by_index(examples):
-            examples = collated(examples, range(len(examples)))
+            examples = _collated(examples, range(len(examples)), default_collate)
         object.__setattr__(self, "examples", examples)
         if not tensors(examples):
             raise TypeError(
@@ -62,9 +62,9 @@ class Concept:
     def folders_in(path: str | PathLike[str]) -> list[Path]:
         """The folders whose images `from_folder` makes concepts of: this one, or those in it."""
         folder = Path(path)
-        if _images(folder):
+        if images_in(folder):
             return [folder]
-        parts = sorted(part for part in folder.glob("*") if part.is_dir() and _images(part))
+        parts = sorted(part for part in folder.glob("*") if part.is_dir() and images_in(part))
         if not parts:
             raise FileNotFoundError(f"{folder} holds no images, nor folders of images ({', '.join(IMAGES)})")
         return parts
@@ -98,17 +98,14 @@ class Concept:
         make = transform if transform is not None else _transform_like(like)  # type: ignore[arg-type]
         prepared = transform is None and like is not None and like.prepared
         concepts = [
-            cls(part.name, torch.stack([_load(file, make) for file in _images(part)]), prepared=prepared)
+            cls(part.name, torch.stack([_load(file, make) for file in images_in(part)]), prepared=prepared)
             for part in cls.folders_in(folder)
         ]
-        return concepts[0] if _images(folder) else concepts
+        return concepts[0] if images_in(folder) else concepts
 
 
-def random_sets(pool: Any, sets: int, size: int, seed: int) -> list[Inputs]:
-    """Sets of ``size`` different examples each, drawn from a map-style dataset or from tensors, by index.
-
-    The draw has a generator of its own: the same seed gives the same sets, and no global RNG moves. Sets do not
-    overlap while the pool is large enough.
+def check_pool(pool: Any, size: int) -> int:
+    """How many examples random sets of ``size`` can be drawn from.
 
     Raises:
         ValueError: for a pool smaller than one set, or without a length.
@@ -125,27 +122,51 @@ def random_sets(pool: Any, sets: int, size: int, seed: int) -> list[Inputs]:
             f"the random pool has {available} examples, a set needs {size}: give randoms= a larger one, or concepts "
             "of fewer examples"
         )
+    return available
+
+
+def random_sets(
+    pool: Any, sets: int, size: int, seed: int, *, collate: Callable[[list[Any]], Any] = default_collate
+) -> list[Inputs]:
+    """Sets of ``size`` different examples each, drawn from a map-style dataset or from tensors, by index.
+
+    The draw has a generator of its own: the same seed gives the same sets, and no global RNG moves. Sets do not
+    overlap while the pool is large enough; a pool of less than two sets gives sets that share examples.
+
+    Args:
+        pool: what they are drawn from.
+        sets: how many.
+        size: examples of each.
+        seed: of the draw.
+        collate: makes a batch of samples of a dataset; its labels are left out.
+
+    Raises:
+        ValueError: for a pool smaller than one set, or without a length.
+    """
+    held, available = tensors(pool), check_pool(pool, size)
     generator = torch.Generator().manual_seed(seed)
     rounds = math.ceil(sets * size / (available // size * size))
     orders = [torch.randperm(available, generator=generator)[: available // size * size] for _ in range(rounds)]
     chosen = torch.cat(orders).view(-1, size)[:sets]
     if held:
         return [map_tensors(pool, lambda t, rows=rows: t[rows]) for rows in chosen]  # type: ignore[misc]
-    return [collated(pool, rows.tolist()) for rows in chosen]
+    return [_collated(pool, rows.tolist(), collate) for rows in chosen]
 
 
-def collated(dataset: Any, indices: Sequence[int] | range) -> Inputs:
-    """The inputs of ``dataset[i]`` as one batch, without their labels."""
-    return split_batch(default_collate([dataset[index] for index in indices]))[0]
+def images_in(path: str | PathLike[str]) -> list[Path]:
+    """The image files that lie in a folder itself, in order of their names."""
+    files = Path(path).glob("*")
+    return sorted(file for file in files if file.suffix.lower() in IMAGES and not file.name.startswith("."))
+
+
+def _collated(dataset: Any, indices: Sequence[int], collate: Callable[[list[Any]], Any]) -> Inputs:
+    return split_batch(collate([dataset[index] for index in indices]))[0]
 
 
 def _by_index(data: Any) -> bool:
     plain = isinstance(data, (str, list, tuple, dict, Tensor))
-    return not plain and hasattr(data, "__getitem__") and hasattr(data, "__len__")
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*") if file.suffix.lower() in IMAGES and not file.name.startswith("."))
+    streams = isinstance(data, IterableDataset)  # it has a __getitem__, which raises
+    return not plain and not streams and hasattr(data, "__getitem__") and hasattr(data, "__len__")
 
 
 def _load(file: Path, transform: Callable[[Any], Tensor]) -> Tensor:

@@ -65,8 +65,7 @@ class ShownRun(store.Run):
         for name, readings in self.readings.items():
             when = f", epoch {readings[0].epoch} to {readings[-1].epoch}" if readings else ""
             parts.append(f"<p><b>{escape(name)}</b>: {len(readings)} readings{when}</p>")
-            if readings and isinstance(readings[-1], ShownReading):
-                parts.append(_drawn(readings[-1].report().pictures))
+            parts.extend(_latest(reading) for reading in readings[-1:] if isinstance(reading, ShownReading))
         return "".join(parts)
 
 
@@ -84,6 +83,13 @@ def load_run(path: str | os.PathLike[str]) -> ShownRun:
         history.extend(ShownReading(r.epoch, r.step, r.measured, entry, probe, history) for r in plain)
         readings[name] = list(history)
     return ShownRun(run.folder, run.callbacks, run.probes, readings)
+
+
+def _latest(reading: ShownReading) -> str:
+    try:
+        return _drawn(reading.report().pictures)
+    except ValueError as error:
+        return f"<p>{escape(str(error))}</p>"
 
 
 def _drawn(pictures: Mapping[str, Picture]) -> str:

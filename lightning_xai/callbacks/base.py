@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lightning_xai.callbacks import background, opening, schedule
-from lightning_xai.callbacks.capture import Capture, describe
+from lightning_xai.callbacks.capture import Capture, describe, of_classes
 from lightning_xai.callbacks.history import KEPT_BYTES, History
 from lightning_xai.callbacks.namespaces import Callback, LightningModule, Trainer, callbacks_of, rank_zero_info
 from lightning_xai.callbacks.run import Run, dataset_of, import_object
@@ -192,14 +192,19 @@ class Explanation(Callback, ABC):
         """The samples that are explained; None until they are captured."""
         return self._state.probe
 
+    def given(self) -> Probe:
+        """The Probe of the setting, which must not be None."""
+        assert self.probe is not None
+        return Probe.load(self.probe) if isinstance(self.probe, str) else self.probe
+
     def open(self, store: RunStore | None, *, anew: bool = False) -> None:
         """Begin a run, or go on with it where it is the same store again, unless told to begin ``anew``."""
         before = self._state.history.store
         if anew or store is None or before is None or store.folder != before.folder:
             self._state = _State(History(self.tag.removeprefix("xai/"), store))
         if self.probe is not None:
-            given = Probe.load(self.probe) if isinstance(self.probe, str) else self.probe
-            self._state.probe = self.displayed(given)
+            _, classes = self.wanted()
+            self._state.probe = self.displayed(of_classes(self.given(), classes))
 
     def _open(self, trainer: Trainer, pl_module: LightningModule) -> None:
         everyone = [callback for callback in callbacks_of(trainer) if isinstance(callback, Explanation)]
@@ -320,8 +325,13 @@ class Explanation(Callback, ABC):
         """End the capture: the same probe on every rank."""
         if self._state.probe is not None or self._state.capture is None:
             return
-        probe = self._state.capture.merge(trainer)
+        # what fails to join fails on every rank alike: each holds the same samples by then
+        probe, error = _attempt(partial(self._state.capture.merge, trainer))
         self._state.capture = None
+        if error is not None:
+            if self.on_error == "raise":
+                raise error
+            self.warn(error, "no probe could be made of the batches")
         if probe is None:
             return
         size, _ = self.wanted()
@@ -363,6 +373,9 @@ class Explanation(Callback, ABC):
 
     def _read(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         if self._state.probe is None:
+            _, classes = self.wanted()
+            if classes is not None:
+                self._failed(trainer, ValueError(f"no sample of the classes {classes} was seen to take a probe from"))
             self.say(f"{type(self).__name__} has seen no batch to take its probe from, so there is nothing to explain")
             return
         measured, error = _attempt(partial(self._measure, trainer, pl_module))

@@ -89,6 +89,24 @@ def balanced(samples: list[tuple[int, int | None]], size: int) -> list[int]:
     return [position for _, position in sorted(keys)[:size]]
 
 
+def of_classes(probe: Probe, classes: Collection[int] | None) -> Probe:
+    """The samples of these classes; None keeps all.
+
+    Raises:
+        ValueError: a class without samples.
+    """
+    if classes is None:
+        return probe
+    labels = [] if probe.targets is None else probe.targets.tolist()
+    if absent := [number for number in classes if number not in labels]:
+        there = f"labels {sorted(set(labels))}" if labels else "no labels"
+        raise ValueError(
+            f"the probe has no sample of the classes {absent}: it has {there}. Give a probe with samples of these "
+            "classes, or other classes"
+        )
+    return probe[[index for index, label in enumerate(labels) if label in classes]]
+
+
 def describe(probe: Probe, dataset: Any) -> Probe:
     """The probe with the class names and the normalisation that its dataset tells of, where it does.
 

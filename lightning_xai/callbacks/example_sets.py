@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy
 import torch
+from torch.utils.data import default_collate
 
 from lightning_xai.callbacks.run import Run
 from lightning_xai.concept import Concept, check_pool, images_in, random_sets
@@ -82,7 +83,8 @@ class ExampleSets:
         if isinstance(pool, str):
             folder = _loaded(pool, probe)
             pool, ready = folder.examples, folder.prepared
-        drawn = random_sets(pool, self.number, self.size, self.seed, collate=run.collate)
+        collate = run.collate if self.randoms is None else default_collate
+        drawn = random_sets(pool, self.number, self.size, self.seed, collate=collate)
 
         def batches(name: str, given: Probe) -> list[Inputs]:
             parts = [run.prepare(part).to("cpu").inputs for part in chunks(given)]

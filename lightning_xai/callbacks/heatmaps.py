@@ -26,7 +26,7 @@ def scalar_names(probe: Probe | None) -> list[str]:
 def heatmap_scalars(key: str, probe: Probe, history: Sequence[Reading]) -> dict[str, float]:
     """What the maps ``rows[key]`` of the latest reading say in numbers; means are over the maps that show something."""
     maps = history[-1].measured.rows[key]
-    earlier = _comparable(key, history)[:-1]
+    earlier = comparable(key, history)[:-1]
     nan = ~maps.flatten(1).isfinite().all(1)
     showing = shows_relevance(maps)
     scalars = {
@@ -48,7 +48,7 @@ def heatmap_pictures(
 
     Maps along one axis are drawn as traces, of volumes the slice with the most relevance is shown.
     """
-    readings = _comparable(key, history)
+    readings = comparable(key, history)
     shown = [readings[index] for index in thinned(len(readings), COLUMNS)]
     latest = shown[-1].measured
     captions = sample_captions(probe, latest)
@@ -97,7 +97,7 @@ def sample_captions(probe: Probe, measured: Measured) -> list[str]:
     return captions
 
 
-def _comparable(key: str, history: Sequence[Reading]) -> list[Reading]:
+def comparable(key: str, history: Sequence[Reading]) -> list[Reading]:
     """The readings with maps of the latest's shape: after a resume another probe may have taken over."""
     shape = history[-1].measured.rows[key].shape
     return [r for r in history if key in r.measured.rows and r.measured.rows[key].shape == shape]

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any, TypeAlias
 
 import torch
+from torch.utils.data import default_collate
 
 from lightning_xai.callbacks.namespaces import NAMESPACES, LightningModule, Trainer
 from lightning_xai.functional.outputs import call
@@ -54,6 +55,12 @@ class Run:
         """The data that are explained, None where no DataLoader has them."""
         return dataset_of(self._trainer, self._loader)
 
+    @property
+    def collate(self) -> Callable[[list[Any]], Any]:
+        """Samples of `dataset` -> a batch, as its DataLoader makes them."""
+        found: Callable[[list[Any]], Any] | None = getattr(_loader_of(self._trainer, self._loader), "collate_fn", None)
+        return found or default_collate
+
     def prepare(self, probe: Probe) -> Probe:
         """The probe on the model's device, through the same conversions and hooks as a batch of this run."""
         if probe.prepared:
@@ -69,10 +76,16 @@ class Run:
 
 def dataset_of(trainer: Trainer, loader: int) -> Any:
     """The dataset of the validation (else test, else training) DataLoader number ``loader``."""
-    found = trainer.val_dataloaders or trainer.test_dataloaders or trainer.train_dataloader
+    return getattr(_loader_of(trainer, loader), "dataset", None)
+
+
+def _loader_of(trainer: Trainer, loader: int) -> Any:
+    # not by their truth: a DataLoader of a stream has no length to ask for
+    every = (trainer.val_dataloaders, trainer.test_dataloaders, trainer.train_dataloader)
+    found = next((loaders for loaders in every if loaders is not None and loaders != []), None)
     if isinstance(found, (list, tuple)):
         found = found[min(loader, len(found) - 1)]
-    return getattr(found, "dataset", None)
+    return found
 
 
 def find_forward(model: LightningModule, forward: Forward) -> Callable[[Any, Any], Any]:

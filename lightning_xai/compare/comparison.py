@@ -187,19 +187,21 @@ def gather(runs: Sequence[Run]) -> Comparison:
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of the runs' folders that tell them apart.
+    """Short names that tell the runs apart: the ends of their folders, without what all of them end in.
 
     Example:
         >>> run_names([Path("runs/a/version_0/xai"), Path("runs/b/version_0/xai")])
-        ['a/version_0', 'b/version_0']
+        ['a', 'b']
     """
     parts = [folder.resolve().parts for folder in folders]
     parts = [path[:-1] if path[-1] == "xai" else path for path in parts]
+    while len(set(parts)) > 1 and len({path[-1] for path in parts}) == 1:
+        parts = [path[:-1] for path in parts]
     for length in range(1, max(map(len, parts))):
         names = ["/".join(path[-length:]) for path in parts]
         if len(set(names)) == len(names):
             return names
-    return [f"{'/'.join(path[-1:])} ({number})" for number, path in enumerate(parts, 1)]
+    return [f"{path[-1]} ({number})" for number, path in enumerate(parts, 1)]
 
 
 def _unit(runs: Sequence[Run]) -> str:

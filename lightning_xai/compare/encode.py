@@ -219,9 +219,9 @@ def _charts(comparison: Comparison, parts: Sequence[_Part | None]) -> list[dict[
 
 
 def _telling(chart: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Shares first, then what is about something named; what is about all maps at once comes last."""
+    """Shares and effects first, then what is about something named; what is about all maps at once comes last."""
     name: str = chart["name"]
-    return not name.startswith("share/"), "/" not in name and name != "agreement"
+    return not name.startswith("share/") and not name.endswith("/effect"), "/" not in name and name != "agreement"
 
 
 def _line(part: _Part, name: str, band: tuple[str, str] | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -39,7 +39,9 @@ def explain(
             fit the model.
     """
     callback = GradCAM(layers=None if layers is None else list(layers), variant=variant)
-    module = _load(checkpoint, model)
+    kind = _class(model)
+    held = _read(checkpoint)
+    module = _make(kind, checkpoint)
     callback.resolve(module)
     trainer = Trainer(
         accelerator="cpu",
@@ -51,23 +53,45 @@ def explain(
     trainer.strategy.connect(module)
     batch = None if probe.targets is None or isinstance(probe.inputs, Mapping) else (None, None)
     run = Run(trainer, module, like=batch)
-    with inspecting(module):
-        measured = callback.measure(run, run.prepare(probe))
-    moment = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    reading = Reading(moment["epoch"], moment["global_step"], measured)
-    return callback.report(measured, probe, [reading])
+    try:
+        with inspecting(module):
+            measured = callback.measure(run, run.prepare(probe))
+    except (IndexError, TypeError) as error:
+        raise ValueError(f"the probe does not fit {model}: {error}") from error
+    return callback.report(measured, probe, [Reading(held["epoch"], held["global_step"], measured)])
 
 
-def _load(checkpoint: str | PathLike[str], model: str) -> LightningModule:
+def _class(model: str) -> Any:
     kind = import_object(model)
     kinds = tuple(namespace.LightningModule for namespace in NAMESPACES)
     if not (isinstance(kind, type) and issubclass(kind, kinds)):
         raise ValueError(f"{model} is no LightningModule: name the class that the checkpoint was made of")
+    return kind
+
+
+def _read(checkpoint: str | PathLike[str]) -> dict[str, Any]:
     try:
-        loaded: LightningModule = cast(Any, kind).load_from_checkpoint(checkpoint, map_location="cpu")
+        held = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file raises anything
+        raise ValueError(
+            f"{checkpoint} is no checkpoint that loads with weights_only: {error}\nWhere it holds objects of your own, "
+            "allow them with torch.serialization.add_safe_globals in the module of the model"
+        ) from error
+    if not isinstance(held, dict) or not {"epoch", "global_step", "state_dict"} <= held.keys():
+        raise ValueError(f"{checkpoint} was not written by a Trainer: it names no epoch, or no weights")
+    return held
+
+
+def _make(kind: Any, checkpoint: str | PathLike[str]) -> LightningModule:
+    try:
+        made: LightningModule = kind.load_from_checkpoint(checkpoint, map_location="cpu")
     except TypeError as error:
         raise ValueError(
-            f"{model} cannot be made from what {checkpoint} holds: {error}. Call self.save_hyperparameters() in its "
-            "__init__, so that checkpoints know its arguments"
+            f"{kind.__name__} cannot be made from what {checkpoint} holds: {error}. Call self.save_hyperparameters() "
+            "in its __init__, so that checkpoints know its arguments"
         ) from error
-    return loaded
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {checkpoint} are not those of {kind.__name__}: {error}") from error
+    return made

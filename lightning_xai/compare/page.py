@@ -7,8 +7,8 @@ import re
 from html import escape
 from importlib.resources import files
 
-from lightning_xai.compare.encode import encode
 from lightning_xai.compare.comparison import Comparison
+from lightning_xai.compare.encode import encode
 
 
 def to_page(comparison: Comparison) -> str:

@@ -102,16 +102,10 @@ class Watching(TorchFunctionMode):
         return output
 
     def _inside_multi_head(self, args: Any, kwargs: Any) -> Any:
-        body = F.multi_head_attention_forward
-        # the same function, but for the check that would send it here again
-        scope = {
-            n: (lambda *_: False) if n.startswith("has_torch_function") else v for n, v in body.__globals__.items()
-        }
-        again = types.FunctionType(body.__code__, scope, body.__name__, body.__defaults__, body.__closure__)
         outer, self.heads = self.heads, kwargs.get("num_heads", args[4] if len(args) > 4 else None)
         try:
             with self:
-                return again(*args, **kwargs)
+                return within_mode(F.multi_head_attention_forward)(*args, **kwargs)
         finally:
             self.heads = outer
 
@@ -201,6 +195,14 @@ class Watching(TorchFunctionMode):
             return weights.reshape(-1, heads or (size // samples if size % samples == 0 else 1), *rest)
 
         return move
+
+
+def within_mode(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of torch's that a mode sees from inside, call by call, instead of as one."""
+    body: Any = function
+    # the same code, but for the check that would hand it to the mode as a whole
+    scope = {n: (lambda *_: False) if n.startswith("has_torch_function") else v for n, v in body.__globals__.items()}
+    return types.FunctionType(body.__code__, scope, body.__name__, body.__defaults__, body.__closure__)
 
 
 def _sums_to_one(weights: Tensor, dim: int) -> bool:

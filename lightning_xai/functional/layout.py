@@ -122,14 +122,14 @@ def _fitting(candidates: Sequence[bool], module: nn.Module, shape: Shape, input_
     if tuple(candidates) == (False,) or isinstance(module, nn.RNNBase):
         return [Layout(channels_last=isinstance(module, nn.RNNBase))]
     if len(shape) == 3 and len(input_shape) == 4:
-        grids = {last: _token_grid(shape[1 if last else 2], _image_size(input_shape)) for last in candidates}
+        grids = {last: token_grid(shape[1 if last else 2], image_size(input_shape)) for last in candidates}
         return [Layout(last, *found) for last, found in grids.items() if found]
     if len(shape) == 3 and len(input_shape) > 4:
         return []  # tokens of a volume or video: several grids fit
     if len(candidates) == 1:
         return [Layout(candidates[0])]
     if len(input_shape) >= 4 and len(shape) in (4, 5):
-        return _closest_aspect(shape, _image_size(input_shape))
+        return _closest_aspect(shape, image_size(input_shape))
     if len(shape) == 3 and len(input_shape) == 2:  # (N, L)
         return [Layout(last) for last in candidates if shape[1 if last else 2] == input_shape[1]]
     if len(shape) == 3 and len(input_shape) == 3:  # (N, C, L) or (N, L, C): a length never grows
@@ -137,7 +137,7 @@ def _fitting(candidates: Sequence[bool], module: nn.Module, shape: Shape, input_
     return []
 
 
-def _image_size(input_shape: Shape) -> tuple[int, int]:
+def image_size(input_shape: Shape) -> tuple[int, int]:
     colours = (1, 3, 4)
     last = input_shape[-1] in colours and not any(size in colours for size in input_shape[1:-3] + input_shape[1:2])
     height, width = input_shape[-3:-1] if last else input_shape[-2:]
@@ -162,7 +162,7 @@ def _one_stride(h: int, w: int, height: int, width: int) -> bool:
     return height / (h + 1) < _ratio(width, w - 1) and width / (w + 1) < _ratio(height, h - 1)
 
 
-def _token_grid(tokens: int, image: tuple[int, int]) -> tuple[int, tuple[int, int]] | None:
+def token_grid(tokens: int, image: tuple[int, int]) -> tuple[int, tuple[int, int]] | None:
     """How many leading tokens to drop, and the grid of the rest: the fewest that leave square patches."""
     for prefix in _PREFIXES:
         cells = tokens - prefix

@@ -89,7 +89,7 @@ class _FusedNode(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         call = Fused(*ctx.saved_tensors, *ctx.options)
-        with torch.autocast(grad.device.type, enabled=False):
+        with torch._C.DisableTorchFunction(), torch.autocast(grad.device.type, enabled=False):
             query, key, value, grad = (t.float() for t in (call.query, call.key, call.value, grad))
             grads = [torch.zeros_like(t) for t in (query, key, value)]
 
@@ -123,8 +123,9 @@ class _WeightsNode(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (weights,) = ctx.saved_tensors
-        positive = ctx.move((grad.float() * weights).clamp_min(0)).mean(1)
-        ctx.passing.consume(ctx.event, iter([(slice(None), positive)]))
+        with torch._C.DisableTorchFunction():
+            positive = ctx.move((grad.float() * weights).clamp_min(0)).mean(1)
+            ctx.passing.consume(ctx.event, iter([(slice(None), positive)]))
         return (grad, None, None, None, None)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.functional import outputs
+from lightning_xai.functional.capture import within_mode
 from lightning_xai.functional.hooks import following, inspecting
 from lightning_xai.functional.nested import usable
 from lightning_xai.functional.outputs import Targets
@@ -135,7 +136,8 @@ def _normalised(relevance: Tensor) -> Tensor:
 
 def _backward(passing: Passing, scores: Tensor, consume: Callable[[Event, Chunks], None]) -> None:
     passing.consume = consume
-    torch.autograd.grad(scores.sum(), [passing.anchor], allow_unused=True)
+    # inside the mode, so that a checkpointed block that runs again has our nodes
+    within_mode(torch.autograd.grad)(scores.sum(), [passing.anchor], allow_unused=True)
 
 
 def _check_shapes(events: list[Event], expected: tuple[int, int, int]) -> None:

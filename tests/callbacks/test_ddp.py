@@ -26,7 +26,7 @@ from .nets import SIZE, Samples, classifier, events, loader, trainer
 DRIFT, FILMSTRIP, SHARE = "xai/grad_cam/auto/drift", "xai/grad_cam/auto/filmstrip", "xai/grad_cam/auto/share/row"
 RANKS = 2
 PROBE_SIZE = 5
-HANGS_AFTER = 150
+HANGS_AFTER = 300
 
 
 class Watched(GradCAM):

@@ -549,14 +549,20 @@ def test_a_saved_captured_probe_is_not_sent_through_them_again(tmp_path):
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
 @pytest.mark.parametrize("origin", ["captured", "given"])
 def test_the_probe_takes_the_precision_of_the_batches(tmp_path, precision, origin):
-    seen = []
+    seen, autocast = [], []
+
+    def forward(model, inputs):
+        autocast.append(torch.is_autocast_enabled("cpu"))
+        return spy(seen)(model, inputs)
+
     probe = given() if origin == "given" else None
-    callback = GradCAM(probe=probe, probe_size=4, forward=spy(seen), layers="backbone", on_error="raise")
+    callback = GradCAM(probe=probe, probe_size=4, forward=forward, layers="backbone", on_error="raise")
     run = trainer(tmp_path, callback, precision=precision)
     run.fit(classifier(), loader(), loader(8, seed=1))
     assert seen[-1].dtype == {"64": torch.float64, "bf16": torch.bfloat16}.get(
         precision.removesuffix("-true"), torch.float32
     )
+    assert set(autocast) == {precision == "bf16-mixed"}
     assert maps_in_store(tmp_path, layer="backbone").dtype == torch.float32
     assert len(events(tmp_path)[1]["xai/grad_cam/backbone"]) == 2
 

@@ -267,11 +267,15 @@ def test_a_compiled_model_trains_the_same(tmp_path, how):
     callback, eager = (GradCAM(probe_size=4, on_error="raise") for _ in range(2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler's, about Lightning's own code
-        plain = trained(tmp_path, make=lambda: compiled(how), max_epochs=3)
         torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        plain = trained(tmp_path, make=lambda: compiled(how), max_epochs=3)
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
         explained = trained(tmp_path, callback, make=lambda: compiled(how), max_epochs=3)
     assert_same(plain, explained)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs > 0
     trained(tmp_path, eager, make=lambda: compiled("not"), max_epochs=3)
     assert callback.layer_names == eager.layer_names == {"auto": "backbone"}
     for one, other in zip(callback._state.history.readings, eager._state.history.readings, strict=True):

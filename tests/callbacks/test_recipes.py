@@ -71,7 +71,7 @@ def cli(request, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of LightningCLI's own calls
         monkeypatch.setattr(sys, "argv", ["main.py", *(["fit"] if run else []), *arguments])
-        return LightningCLI(Net, Data, run=run, save_config_callback=None)
+        return LightningCLI(Net, Data, run=run, save_config_callback=None, seed_everything_default=0)
 
     return make
 

@@ -128,7 +128,8 @@ def test_runs_without_readings_are_refused(tmp_path):
     ("folders", "names"),
     [
         (["x/a/xai", "x/b/xai"], ["a", "b"]),
-        (["x/a/version_0/xai", "y/a/version_0/xai"], ["x/a/version_0", "y/a/version_0"]),
+        (["x/a/version_0/xai", "y/a/version_0/xai"], ["x", "y"]),
+        (["a/v0/xai", "b/v0/xai", "b/v1/xai"], ["a/v0", "b/v0", "b/v1"]),
         (["x/xai/version_0", "x/xai/version_1"], ["version_0", "version_1"]),
         (["x/a/xai", "x/a/xai"], ["a (1)", "a (2)"]),
     ],

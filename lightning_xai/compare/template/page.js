@@ -13,7 +13,7 @@ const MEANING = {
   peak: "largest value of the maps",
   zero_maps: "maps without any relevance",
   nan_maps: "maps that are not finite",
-  effect: "what the concept does to the class, in logits; the band is what random concepts do, hollow points do not beat it",
+  effect: "what the concept does to the class, in logits; the band is what random concepts do, hollow points are not above it",
   score: "part of the samples whose class the concept speaks for",
   cav_accuracy: "how well the concept can be told from random examples",
 };
@@ -32,7 +32,10 @@ function element(name, attributes = {}, ...children) {
 }
 
 const hue = (run) => `var(--run-${run % 6})`;
-const short = (value) => value === null || value === undefined ? "–" : String(Number(value.toPrecision(3)));
+function short(value) {
+  if (value === null || value === undefined) return "–";
+  return value && Math.abs(value) < 1e-3 ? Number(value.toPrecision(2)).toExponential() : String(Number(value.toPrecision(3)));
+}
 const percent = (value) => value === null ? "–" : `${Math.round(100 * value)}%`;
 
 function mark(run) {
@@ -307,7 +310,7 @@ function chart({ name, lines }) {
     cursor.setAttribute("x2", at);
     values.replaceChildren(...lines.map((line) => {
       const band = line.lower && valueAt(line, "lower") !== null ? ` (${short(valueAt(line, "lower"))} to ${short(valueAt(line, "upper"))})` : "";
-      const chance = line.chance && valueAt(line, "chance") ? ", explained by chance" : "";
+      const chance = line.chance && valueAt(line, "chance") ? ", not above chance" : "";
       return element("span", { title: D.names[line.run] }, mark(line.run), short(valueAt(line)) + band + chance);
     }));
   };
@@ -347,6 +350,8 @@ async function show(index) {
   const own = group.runs.some((run) => Object.values(run?.heats ?? {}).some((heats) => heats.own));
   document.querySelector(`input[value=${own ? "map" : "run"}]`).checked = true;
   warnings();
+  const what = frames.length ? "Heat marks what speaks for the explained class. " : "";
+  $("lead").textContent = `${what}Move through training with the slider or the arrow keys.`;
   const named = (kind) => [...new Set(group.runs.flatMap((run) => Object.keys(run?.[kind] ?? {})))];
   const parts = [...named("heats").map(samples), ...named("drawn").map(drawn)];
   $("pictures").replaceChildren(...parts);
@@ -385,7 +390,6 @@ function about() {
 
 function start() {
   const several = D.names.length > 1;
-  $("lead").textContent = `Heat marks what speaks for the explained class. Move through training with the slider or the arrow keys.`;
   $("unit").textContent = D.unit[0].toUpperCase() + D.unit.slice(1);
   $("slider").max = D.positions.length - 1;
   $("notes").replaceChildren(...D.notes.map((text) => element("p", {}, text)));

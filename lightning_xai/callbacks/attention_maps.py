@@ -1,0 +1,305 @@
+"""AttentionMaps: what the attention of a model looks at, and what of it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_xai.callbacks.attention_places import Place, Scene, is_causal, token_ids
+from lightning_xai.callbacks.base import Explanation
+from lightning_xai.callbacks.heatmaps import comparable, heatmap_pictures, heatmap_rows, heatmap_scalars
+from lightning_xai.callbacks.namespaces import LightningModule
+from lightning_xai.callbacks.run import Run, import_object
+from lightning_xai.callbacks.sequences import LONGEST, matrix_picture, sequence_picture
+from lightning_xai.functional.attention import attention_maps
+from lightning_xai.functional.attention_scalars import attention_entropy, attention_share
+from lightning_xai.functional.layers import close_matches, find_layers, named_layers
+from lightning_xai.functional.relevance import attention_relevance
+from lightning_xai.functional.rollout import attention_rollout
+from lightning_xai.probe import Probe
+from lightning_xai.reading import Measured, Reading
+from lightning_xai.report import Picture, Report, TableRow
+
+LAYERS, QUERIES = 24, 16
+SCALARS = ("entropy", "distance", "special")
+TITLES = {"rollout": "Attention rollout", "relevance": "Relevance (gradient-weighted attention)"}
+_UNUSED = ("peak", "zero_maps", "nan_maps")  # of heatmaps: weights are never zero everywhere
+
+
+@dataclass(eq=False, kw_only=True)
+class AttentionMaps(Explanation):
+    """What every attention of a model looks at, for the same samples, epoch after epoch.
+
+    Logs under ``xai/<name>/<layer>`` the attention of the query that decides: the class token of an image, else the
+    mean over its cells; of a text the last token where attention is causal, or crosses over to another sequence, else
+    the first. Beside the layers stand ``rollout``, their attention multiplied up (Abnar and Zuidema 2020), and
+    ``relevance``, attention weighted by its gradient (Chefer et al. 2021): attention alone says where a model looks,
+    not what counts. Images get overlays and a ``/filmstrip``, texts their tokens in colour, sequences strips.
+
+    Scalars of a layer: ``entropy`` (1 uniform, 0 a single key; a collapse is a known sign of unstable training),
+    ``distance`` (of images, over their diagonal), ``special`` (share on ``[CLS]``, ``<s>`` and their kin) and
+    ``drift`` (share that moved since the last reading), which rollout and relevance have as well; for a probe with
+    masks also ``share/<mask>``, ``lift/<mask>`` and ``pointing/<mask>``.
+
+    Args:
+        layers: names or patterns; what runs inside of them counts as theirs. None takes all attention, and of more
+            than 24 layers the first 24.
+        matrices: names or patterns of layers whose whole matrices are shown, one panel a head.
+        probe_size: samples of the automatic probe.
+        extract: by layer name, a function of a call's (module, args, kwargs, output) that returns its weights
+            (N, heads, queries, keys), for kernels that hide them.
+        decode: a function of one sample's token ids (L,) that returns its tokens, where the probe has none.
+
+    The other settings are those of every explanation; ``target`` is what relevance speaks for.
+    """
+
+    layers: str | list[str] | None = None
+    matrices: str | list[str] | None = None
+    probe_size: int = 8
+    extract: dict[str, str | Callable[..., Tensor]] | None = None
+    decode: str | Callable[[Tensor], Sequence[str]] | None = None
+
+    _tags: list[str] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.at_least_one("probe_size")
+        if isinstance(self.decode, str):
+            self.decode = import_object(self.decode)
+        super().__post_init__()
+
+    @property
+    def method(self) -> str:
+        return "attention_maps"
+
+    def wanted(self) -> tuple[int, None]:
+        return self.probe_size, None
+
+    def identity(self) -> dict[str, Any]:
+        return {"layers": self.layers}
+
+    def resolve(self, model: LightningModule) -> None:
+        for chosen in (self.layers, self.matrices, list(self.extract or {}) or None):
+            if chosen is not None:
+                find_layers(model, chosen)
+        self._extracts = {
+            layer: import_object(function) if isinstance(function, str) else function
+            for layer, function in (self.extract or {}).items()
+        }
+        self._tags = []
+
+    def scalars(self, probe: Probe | None) -> list[str]:
+        return self._tags  # unknown before the first reading has seen which attention runs
+
+    def charts(self) -> dict[str, list[str]]:
+        return {}
+
+    def displayed(self, probe: Probe) -> Probe:
+        probe = super().displayed(probe)
+        ids = token_ids(probe.inputs)
+        if probe.tokens is not None or not callable(self.decode) or ids is None:
+            return probe
+        try:
+            return replace(probe, tokens=[[str(token) for token in self.decode(row)] for row in ids.cpu()])
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            self.warn(error, "decode= made no tokens of the probe, so it is shown without")
+            return probe
+
+    # -- what is measured ---------------------------------------------------------------------------------------
+
+    def measure(self, run: Run, probe: Probe) -> Measured:
+        outputs: list[Any] = []
+
+        def forward(inputs: Any) -> Any:
+            outputs.append(run(inputs))
+            return outputs[-1]
+
+        inputs = probe.inputs
+        means = attention_maps(run.model, inputs, heads="mean", extract=self._extracts, forward=forward)
+        scene = Scene(probe, run.model, lambda: run(inputs), means)
+        if scene.tokens_error is not None:
+            self.say(f"the tokens do not fit, so they are not shown: {scene.tokens_error}")
+        rows, shared = {}, self._entropies(run, inputs, scene, means)
+        for layer in (chosen := self._chosen(run.model, means)):
+            try:
+                place = scene.place(layer, means[layer])
+            except ValueError as error:
+                self.say(str(error))
+                continue
+            rows[layer] = place(means[layer][:, 0])
+            if (distance := place.distance(means[layer])) is not None:
+                shared[f"distance/{layer}"] = torch.tensor(distance)
+            if scene.special is not None and means[layer].shape[3] == scene.special.shape[1]:
+                asked = _asked(means[layer], scene)
+                shared[f"special/{layer}"] = torch.tensor(attention_share(asked, scene.special.to(asked.device)))
+        shared = {key: value for key, value in shared.items() if key.partition("/")[2] in chosen}
+        rows |= self._through_all(run, probe, scene, means)
+        shared |= {f"peak/{key}": row.nan_to_num(posinf=0.0).amax() for key, row in rows.items()}
+        kept = {f"maps/{key}": row for key, row in rows.items()}
+        if self.matrices is not None:
+            kept |= self._matrices(run, inputs, scene)
+        if scene.real is not None:
+            kept["real"] = scene.real
+        self.layer_names = {layer: layer for layer in chosen}
+        kept |= self.predictions(outputs[0], len(probe))
+        self._tags = [f"{self.tag}/{name}" for name in _names(Measured(kept, shared), probe)]
+        return Measured(kept, shared)
+
+    def _chosen(self, model: nn.Module, maps: Mapping[str, Tensor]) -> list[str]:
+        """The layers that are logged, of all whose attention was seen."""
+        found = list(maps)
+        if self.layers is not None:
+            named = find_layers(model, self.layers)
+            found = [layer for layer in maps if any(f"{layer.partition('#')[0]}.".startswith(f"{n}.") for n in named)]
+            if not found:
+                seen = ", ".join(list(maps)[:8]) + (f" and {len(maps) - 8} more" if len(maps) > 8 else "")
+                close = close_matches(next(iter(named)), maps)
+                raise ValueError(f"no attention runs in layers={self.layers!r}.{close} Attention was seen in: {seen}")
+        if len(found) > LAYERS:
+            self.say(f"attention runs in {len(found)} of the layers; the first {LAYERS} are logged, choose with layers=")
+        return found[:LAYERS]
+
+    def _entropies(
+        self, run: Run, inputs: Any, scene: Scene, means: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Of single heads, from a few queries of each layer."""
+        groups: dict[int, list[str]] = {}
+        for layer in self._chosen(run.model, means):
+            name = layer.partition("#")[0]
+            smallest = min(m.shape[2] for key, m in means.items() if f"{key.partition('#')[0]}.".startswith(f"{name}."))
+            groups.setdefault(smallest, []).append(layer)
+        found: dict[str, Tensor] = {}
+        named = named_layers(run.model)
+        for queries, layers in groups.items():
+            names = [layer.partition("#")[0] for layer in layers]
+            whole = any(name not in named for name in names)  # attention in the model's own forward
+            if whole:
+                queries = min(m.shape[2] for m in means.values())
+            some = torch.linspace(0, queries - 1, min(queries, QUERIES)).round().long()
+            maps = attention_maps(
+                run.model,
+                inputs,
+                layers=None if whole else list(dict.fromkeys(names)),
+                queries=some.tolist(),
+                extract=self._extracts,
+                forward=run,
+            )
+            for layer in layers:
+                asked = _asked(maps[layer], scene, means[layer].shape[2], some)
+                found[f"entropy/{layer}"] = torch.tensor(attention_entropy(asked))
+        return found
+
+    def _through_all(
+        self, run: Run, probe: Probe, scene: Scene, means: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Rollout and relevance, each where the model allows it."""
+        found: dict[str, Tensor] = {}
+        one = len({(m.shape, is_causal(m)) for m in means.values()}) == 1
+        first = next(iter(means.values()))
+        place = scene.place("rollout", first) if one and len(first) == len(probe) else None
+        try:
+            if self._extracts:
+                raise ValueError("the weights of extract= have no gradient")
+            asked = None if place is None or place.rows is None else place.rows.unique().tolist()
+            relevance = attention_relevance(run.model, probe.inputs, self.targets(probe), rows=asked, forward=run)
+            relevance, own = without_own(relevance, asked)
+            one = one and own
+            if asked is not None:
+                whole = relevance.new_zeros(len(relevance), first.shape[2], relevance.shape[2])
+                whole[:, asked] = relevance
+                relevance = whole
+            if place is None or not own:
+                place = scene.place("relevance", relevance[:, None])
+                if asked is None and place.rows is not None:
+                    place = replace(place, rows=scene.last(relevance.shape[1]))
+            found["relevance"] = place(relevance)
+        except ValueError as error:
+            self.say(f"no relevance: {error}")
+        try:
+            if not one or place is None:
+                raise ValueError("its layers do not attend to one sequence")
+            found["rollout"] = place(attention_rollout(means))
+        except ValueError as error:
+            self.say(f"no rollout: {error}")
+        return found
+
+    def _matrices(self, run: Run, inputs: Any, scene: Scene) -> dict[str, Tensor]:
+        assert self.matrices is not None
+        maps = attention_maps(run.model, inputs, layers=self.matrices, extract=self._extracts, forward=run)
+        kept = {}
+        for layer, matrix in maps.items():
+            if len(matrix) != scene.samples:
+                self.say(f"{layer!r} attends inside windows: its matrices are not shown")
+                continue
+            if max(matrix.shape[2:]) > LONGEST:
+                self.say(f"the matrices of {layer!r} are {tuple(matrix.shape[2:])}: the first {LONGEST} tokens are kept")
+            kept[f"matrices/{layer}"] = matrix[:, :, :LONGEST, :LONGEST]
+        return kept
+
+    # -- what is said of it -------------------------------------------------------------------------------------
+
+    def report(self, measured: Measured, probe: Probe, history: Sequence[Reading]) -> Report:
+        epoch = history[-1].epoch
+        scalars = {f"{self.tag}/{name}": value for name, value in _values(measured, probe, history)}
+        pictures: dict[str, Picture] = {}
+        tables: dict[str, list[TableRow]] = {}
+        for key in _with(measured, "maps/"):
+            row, tag = f"maps/{key}", f"{self.tag}/{key}"
+            title = f"{TITLES.get(key, f'Attention of {key}')}, epoch {epoch}"
+            scale = max(float(r.measured.shared.get(f"peak/{key}", 0.0)) for r in history)
+            if measured.rows[row].ndim == 2:
+                pictures[tag] = sequence_picture(row, title, probe, history, scale)
+                continue
+            drawn = heatmap_pictures(row, title, probe, history, scale)
+            pictures |= {f"{tag}{part}": picture for part, picture in drawn.items()}
+            if key == "relevance":
+                tables[f"{tag}/samples"] = heatmap_rows(row, probe, measured, scale)
+        for layer in _with(measured, "matrices/"):
+            title = f"Attention of {layer}, head by head, epoch {epoch}"
+            pictures[f"{self.tag}/{layer}/matrix"] = matrix_picture(f"matrices/{layer}", title, probe, history)
+        return Report(epoch, scalars, pictures, tables)
+
+
+def without_own(relevance: Tensor, rows: Sequence[int] | None) -> tuple[Tensor, bool]:
+    """Relevance (N, rows, L) without each token's own 1, and whether it had one: between two sequences it has none."""
+    asked = list(range(relevance.shape[1])) if rows is None else list(rows)
+    if max(asked) >= relevance.shape[2]:
+        return relevance, False
+    own = nn.functional.one_hot(torch.tensor(asked), relevance.shape[2]).to(relevance)
+    if bool((relevance[:, own > 0] < 1 - 1e-3).any()):
+        return relevance, False
+    return (relevance - own).clamp_min(0), True
+
+
+def _asked(maps: Tensor, scene: Scene, queries: int | None = None, some: Tensor | None = None) -> Tensor:
+    """The maps with the rows of queries that are padding set to zero: these do not count."""
+    real = scene.real_queries(maps.shape[2] if queries is None else queries)
+    if real is None or len(maps) != scene.samples:
+        return maps
+    real = real if some is None else real[:, some]
+    return maps * real[:, None, :, None].to(maps)
+
+
+def _with(measured: Measured, prefix: str) -> list[str]:
+    return [key.removeprefix(prefix) for key in measured.rows if key.startswith(prefix)]
+
+
+def _names(measured: Measured, probe: Probe) -> list[str]:
+    return [name for name, _ in _values(measured, probe, [Reading(0, 0, measured)])]
+
+
+def _values(measured: Measured, probe: Probe, history: Sequence[Reading]) -> Iterator[tuple[str, float]]:
+    """The scalars of a reading, by ``<layer>/<scalar>``."""
+    for key, value in measured.shared.items():
+        scalar, _, layer = key.partition("/")
+        if scalar in SCALARS:
+            yield f"{layer}/{scalar}", float(value)
+    for key in _with(measured, "maps/"):
+        image = measured.rows[f"maps/{key}"].ndim == 3
+        found = heatmap_scalars(f"maps/{key}", probe if image else replace(probe, masks=None), history)
+        yield from ((f"{key}/{name}", value) for name, value in found.items() if name not in _UNUSED)

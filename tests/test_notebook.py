@@ -1,0 +1,78 @@
+"""What a notebook shows of a run."""
+
+import base64
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from lightning_xai import load_run, store
+from lightning_xai.callbacks import GradCAM
+from lightning_xai.render import draw
+from tests.compare import runs
+
+
+def pictures(html):
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
+
+
+def test_the_readings_are_those_of_the_store(tmp_path):
+    folder = runs.write(tmp_path / "a")
+    shown, plain = load_run(folder), store.load_run(folder)
+    assert isinstance(shown, store.Run) and shown.callbacks == plain.callbacks
+    for ours, theirs in zip(shown.readings["grad_cam"], plain.readings["grad_cam"], strict=True):
+        assert (ours.epoch, ours.step) == (theirs.epoch, theirs.step)
+        assert ours.measured.rows["maps/auto"].equal(theirs.measured.rows["maps/auto"])
+
+
+def test_a_reading_shows_what_its_callback_reported(tmp_path):
+    reading = load_run(runs.write(tmp_path / "a")).readings["grad_cam"][1]
+    run = store.load_run(tmp_path / "a")
+    callback = GradCAM()
+    callback.layer_names = {"auto": "features"}
+    history = run.readings["grad_cam"][:2]
+    expected = callback.report(history[-1].measured, run.probes["grad_cam"], history)
+    html = reading._repr_html_()
+    (picture,) = pictures(html)
+    grid = draw(expected.pictures["xai/grad_cam/auto"])
+    assert torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).equal(grid.flatten())
+    for tag, value in expected.scalars.items():
+        assert f"<td>{tag}</td><td>{value:.4g}</td>" in html
+
+
+def test_a_run_shows_its_latest_pictures(tmp_path):
+    html = load_run(runs.write(tmp_path / "a"))._repr_html_()
+    assert "3 readings, epoch 0 to 2" in html
+    assert len(pictures(html)) == 2  # the grid and the filmstrip
+
+
+def test_a_run_without_readings_shows_itself(tmp_path):
+    html = load_run(runs.write(tmp_path / "a", epochs=()))._repr_html_()
+    assert "0 readings" in html and not pictures(html)
+
+
+def test_names_are_escaped(tmp_path):
+    folder = runs.write(tmp_path / "a", name="<i>")
+    assert "&lt;i&gt;" in load_run(folder)._repr_html_() and "<i>" not in load_run(folder)._repr_html_()
+
+
+def test_a_lost_probe_is_named(tmp_path):
+    folder = runs.write(tmp_path / "a")
+    for kept in (folder / "xai" / "probes").iterdir():
+        kept.unlink()
+    run = load_run(folder)
+    with pytest.raises(ValueError, match="does not hold the probe"):
+        run.readings["grad_cam"][0].report()
+    assert "3 readings" in run._repr_html_()
+
+
+def test_reading_a_run_does_not_import_lightning(tmp_path):
+    folder = runs.write(tmp_path / "a")
+    code = f"import sys, lightning_xai; lightning_xai.load_run({str(folder)!r}).readings['grad_cam'][0].measured"
+    code += "; assert not {'lightning', 'pytorch_lightning'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
