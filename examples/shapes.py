@@ -70,6 +70,14 @@ def make_shapes(number: int, *, correlation: float, seed: int) -> Shapes:
     )
 
 
+def make_marked(number: int, *, code: int, seed: int) -> Tensor:
+    """(N, 3, 48, 48) in [0, 1]: shapes of every class behind the mark of one code, which is what these share."""
+    shapes = make_shapes(number, correlation=0.0, seed=seed)
+    random = torch.Generator().manual_seed(seed)
+    mark, pattern = _marks(torch.full((number,), code), random)
+    return torch.where(mark[:, None], pattern, shapes.without_mark)
+
+
 def _outlines(labels: Tensor, random: torch.Generator) -> Tensor:
     """(N, H, W) bool. The shapes have equal areas on average and never reach a corner's mark."""
     number = len(labels)

@@ -1,10 +1,13 @@
-"""A network that may cheat, and Grad-CAM that shows whether it does.
+"""A network that may cheat, and Grad-CAM and TCAV that show whether it does.
 
     python examples/shortcut.py --correlation 1.0    # a mark in the corner always tells the class
     python examples/shortcut.py --correlation 0.5    # it tells the class half of the time
+    python examples/shortcut.py --correlation 1.0 --stop-at-effect 1.0    # ends once the class leans on its mark
 
-Both runs explain the same eight held-out images, so they can be compared side by side in one TensorBoard. The
-truth is known as well: what the network loses without the mark, and what it loses without the shape.
+All runs explain the same held-out images, so they can be compared side by side in one TensorBoard. Grad-CAM shows
+where the network looks; TCAV tells how many logits the class "disc" owes to its own mark, beside what sets of images
+with marks of any code give. The truth is known as well: what the network loses without the mark, and what it loses
+without the shape.
 """
 
 from __future__ import annotations
@@ -19,18 +22,22 @@ from pathlib import Path
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
-from shapes import CLASSES, Shapes, make_shapes
+from shapes import CLASSES, Shapes, make_marked, make_shapes
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_xai import GradCAM, Probe, load_run
+from lightning_xai import TCAV, Concept, GradCAM, Probe, load_run
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 HELD_OUT_SEED = 1_000_000  # the same held-out images in every run
+DISC = CLASSES.index("disc")
+LAYER = "features.10"  # the last with a gradient of its own for every image: after it come one layer and the mean
+EFFECT = f"xai/tcav/{LAYER}/disc/mark/effect"
 COLUMNS = {
     "share on mark": "xai/grad_cam/auto/share/mark",
     "share on object": "xai/grad_cam/auto/share/object",
@@ -39,6 +46,7 @@ COLUMNS = {
     "causal share of mark": "truth/causal_share_of_mark",
     "accuracy with mark": "truth/accuracy_with_mark",
     "without mark": "truth/accuracy_without_mark",
+    "effect of mark": EFFECT,
 }
 
 
@@ -113,6 +121,7 @@ class Progress(Callback):
             f"epoch {trainer.current_epoch}   loss {metrics['loss/validation']:.3f}"
             f"   relevance on the mark {metrics[COLUMNS['share on mark']]:.2f}"
             f"   on the object {metrics[COLUMNS['share on object']]:.2f}"
+            f"   effect of the mark {metrics[EFFECT]:.2f}"
             f"   ({time.perf_counter() - self.start:.0f} s)",
             flush=True,
         )
@@ -133,6 +142,22 @@ def make_probe(shapes: Shapes, per_class: int) -> Probe:
         class_names=CLASSES,
         mean=MEAN,
         std=STD,
+    )
+
+
+def make_tcav(held_out: Shapes) -> TCAV:
+    """What the mark of discs does to the class "disc", beside marks of any code.
+
+    Both are marks: images without any are nothing that a network of this data has ever seen, and it may answer to
+    that alone.
+    """
+    return TCAV(
+        concepts=[Concept("mark", normalise(make_marked(50, code=DISC, seed=HELD_OUT_SEED + 1)))],
+        layers=LAYER,
+        classes=[DISC],
+        randoms=normalise(make_shapes(500, correlation=0.0, seed=HELD_OUT_SEED + 2).images),
+        probe=make_probe(held_out, per_class=32),
+        class_names=list(CLASSES),
     )
 
 
@@ -173,6 +198,14 @@ def save_filmstrip(folder: Path) -> Path:
     return path
 
 
+def save_effects(folder: Path) -> Path:
+    """The effect over the run, as it was logged."""
+    report = load_run(folder).readings["tcav"][-1].report()
+    path = folder / "effects.png"
+    Image.fromarray(draw(report.pictures[f"xai/tcav/{LAYER}/effects"]).numpy()).save(path)
+    return path
+
+
 def print_summary(epochs: list[dict[str, float]]) -> None:
     width = max(map(len, COLUMNS))
     first, last = epochs[0], epochs[-1]
@@ -182,6 +215,8 @@ def print_summary(epochs: list[dict[str, float]]) -> None:
     print(
         "\nshare: part of Grad-CAM's relevance inside the mask. lift: share over area, 1 is a blind map."
         "\ncausal share: the logit that removing the mark costs, of what removing mark or object costs."
+        f"\neffect of the mark's concept in logits, and the random band: {last[EFFECT]:.2f}, "
+        f"{last[f'{EFFECT}_lower']:.2f} to {last[f'{EFFECT}_upper']:.2f}"
     )
 
 
@@ -193,6 +228,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--logger", choices=("tensorboard", "wandb"), default="tensorboard")
     parser.add_argument("--output", type=Path, default=Path("runs"))
+    parser.add_argument("--stop-at-effect", type=float, help="end the run when the mark's effect passes these logits")
     args = parser.parse_args()
     if not 0 <= args.correlation <= 1:
         parser.error(f"--correlation is a probability between 0 and 1, not {args.correlation}")
@@ -213,11 +249,17 @@ def main() -> None:
     held_out = make_shapes(256, correlation=1.0, seed=HELD_OUT_SEED)
 
     progress = Progress()
+    callbacks = [GradCAM(probe=make_probe(held_out, per_class=2)), make_tcav(held_out), progress]
+    if args.stop_at_effect is not None:
+        # patience never runs out: an effect that falls is what one hopes for
+        callbacks.append(
+            EarlyStopping(EFFECT, mode="max", stopping_threshold=args.stop_at_effect, patience=args.epochs + 1)
+        )
     trainer = Trainer(
         accelerator="cpu",  # a GPU gains nothing at this size
         max_epochs=args.epochs,
         logger=logger,
-        callbacks=[GradCAM(probe=make_probe(held_out, per_class=2)), progress],
+        callbacks=callbacks,
         log_every_n_steps=8,
         num_sanity_val_steps=0,
         enable_checkpointing=False,
@@ -228,7 +270,9 @@ def main() -> None:
 
     print_summary(progress.epochs)
     folder = Path(logger.save_dir or args.output) / str(logger.name) / str(logger.version)
-    print(f"\nfilmstrip: {save_filmstrip(folder)}")
+    if len(progress.epochs) < args.epochs:
+        print(f"\nstopped after epoch {len(progress.epochs) - 1}: the mark's effect passed {args.stop_at_effect}")
+    print(f"\nfilmstrip: {save_filmstrip(folder)}\neffects: {save_effects(folder)}")
     if args.logger == "tensorboard":
         logdir = args.output / "shortcut"
         print(f"pictures over time: tensorboard --logdir {logdir} --samples_per_plugin images=1000")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_xai.callbacks import TCAV as TCAV
+    from lightning_xai.callbacks import AttentionMaps as AttentionMaps
     from lightning_xai.callbacks import GradCAM as GradCAM
     from lightning_xai.concept import Concept as Concept
     from lightning_xai.notebook import load_run as load_run
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AttentionMaps": "lightning_xai.callbacks",
     "Concept": "lightning_xai.concept",
     "GradCAM": "lightning_xai.callbacks",
     "Probe": "lightning_xai.probe",
@@ -22,7 +24,7 @@ _HOMES = {
     "load_run": "lightning_xai.notebook",
 }
 
-__all__ = ["TCAV", "Concept", "GradCAM", "Probe", "load_run"]
+__all__ = ["TCAV", "AttentionMaps", "Concept", "GradCAM", "Probe", "load_run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -88,6 +88,46 @@ class Traces(Picture):
 
 
 @dataclass(frozen=True, eq=False)
+class Tokens(Picture):
+    """Texts whose tokens are coloured by their weight: one block a sample, one line a reading.
+
+    Args:
+        tokens: N lists of strings.
+        weights: N tensors (T, number of the sample's tokens) float, as measured.
+        captions: N strings; a newline starts a new part.
+        lines: T strings, one a reading (``"epoch 3"``).
+        scale: the value that takes the last colour in every line.
+        title: one line above.
+    """
+
+    tokens: Sequence[Sequence[str]]
+    weights: Sequence[Tensor]
+    captions: Sequence[str]
+    lines: Sequence[str]
+    scale: float
+    title: str
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix(Picture):
+    """Attention from token to token: one band a sample, one panel a head, each on its own scale.
+
+    Args:
+        maps: N tensors (heads, queries, keys) float, as measured.
+        rows: N lists of the queries' tokens; empty where there are none.
+        columns: N lists of the keys' tokens.
+        captions: N strings; a newline starts a new part.
+        title: one line above.
+    """
+
+    maps: Sequence[Tensor]
+    rows: Sequence[Sequence[str]]
+    columns: Sequence[Sequence[str]]
+    captions: Sequence[str]
+    title: str
+
+
+@dataclass(frozen=True, eq=False)
 class Curve:
     """One line of a `Curves` panel, with the band that chance gives it.
 

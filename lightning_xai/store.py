@@ -36,7 +36,7 @@ class RunStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()
         if (self.folder / MANIFEST).exists():
             _check_format(self.folder, self.manifest)
 
@@ -94,6 +94,11 @@ class RunStore:
         for taken, path in self._files(name):
             if taken > step:
                 path.unlink()
+
+    def set_aside(self, name: str) -> None:
+        """Make room for another run's readings of ``name``: those that are here keep a name of their own."""
+        if (self.folder / name).is_dir():
+            move_aside(self.folder / name)
 
     def adopt(self, other: RunStore, name: str, until: int) -> None:
         """Copy another run's probes and its readings of ``name`` up to the step ``until``."""
@@ -173,6 +178,14 @@ def reading_from_state(state: Mapping[str, Any]) -> Reading:
     """The reading whose `reading_state` this is."""
     rows = {key: _unpack(packed) for key, packed in state["rows"].items()}
     return Reading(state["epoch"], state["step"], Measured(rows, state["shared"]))
+
+
+def move_aside(folder: Path) -> None:
+    """Rename a folder to the next free ``<name>-before-<number>``: nothing in it is lost, nothing mixes with it."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}-before-{number}")).exists():
+        number += 1
+    folder.rename(aside)
 
 
 class _RowsOnDisk(Mapping[str, Tensor]):

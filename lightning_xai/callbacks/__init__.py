@@ -1,7 +1,8 @@
 """Callbacks for the Trainer: one file a method, on the one base class."""
 
+from lightning_xai.callbacks.attention_maps import AttentionMaps
 from lightning_xai.callbacks.base import Explanation
 from lightning_xai.callbacks.grad_cam import GradCAM
 from lightning_xai.callbacks.tcav import TCAV
 
-__all__ = ["TCAV", "Explanation", "GradCAM"]
+__all__ = ["TCAV", "AttentionMaps", "Explanation", "GradCAM"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_xai.callbacks.attention_places import Place, Scene, is_causal, token_ids
 from lightning_xai.callbacks.base import Explanation
-from lightning_xai.callbacks.heatmaps import comparable, heatmap_pictures, heatmap_rows, heatmap_scalars
+from lightning_xai.callbacks.heatmaps import heatmap_pictures, heatmap_rows, heatmap_scalars
 from lightning_xai.callbacks.namespaces import LightningModule
 from lightning_xai.callbacks.run import Run, import_object
 from lightning_xai.callbacks.sequences import LONGEST, matrix_picture, sequence_picture
@@ -147,7 +147,7 @@ class AttentionMaps(Explanation):
             kept["real"] = scene.real
         self.layer_names = {layer: layer for layer in chosen}
         kept |= self.predictions(outputs[0], len(probe))
-        self._tags = [f"{self.tag}/{name}" for name in _names(Measured(kept, shared), probe)]
+        self._tags = [f"{self.tag}/{name}" for name in _names(Measured(kept, shared), self.explained or probe)]
         return Measured(kept, shared)
 
     def _chosen(self, model: nn.Module, maps: Mapping[str, Tensor]) -> list[str]:
@@ -155,23 +155,23 @@ class AttentionMaps(Explanation):
         found = list(maps)
         if self.layers is not None:
             named = find_layers(model, self.layers)
-            found = [layer for layer in maps if any(f"{layer.partition('#')[0]}.".startswith(f"{n}.") for n in named)]
+            found = [layer for layer in maps if any(_is_inside(layer, name) for name in named)]
             if not found:
                 seen = ", ".join(list(maps)[:8]) + (f" and {len(maps) - 8} more" if len(maps) > 8 else "")
                 close = close_matches(next(iter(named)), maps)
                 raise ValueError(f"no attention runs in layers={self.layers!r}.{close} Attention was seen in: {seen}")
         if len(found) > LAYERS:
-            self.say(f"attention runs in {len(found)} of the layers; the first {LAYERS} are logged, choose with layers=")
+            self.say(
+                f"attention runs in {len(found)} of the layers; the first {LAYERS} are logged, choose with layers="
+            )
         return found[:LAYERS]
 
-    def _entropies(
-        self, run: Run, inputs: Any, scene: Scene, means: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def _entropies(self, run: Run, inputs: Any, scene: Scene, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of single heads, from a few queries of each layer."""
         groups: dict[int, list[str]] = {}
         for layer in self._chosen(run.model, means):
             name = layer.partition("#")[0]
-            smallest = min(m.shape[2] for key, m in means.items() if f"{key.partition('#')[0]}.".startswith(f"{name}."))
+            smallest = min(m.shape[2] for key, m in means.items() if _is_inside(key, name))
             groups.setdefault(smallest, []).append(layer)
         found: dict[str, Tensor] = {}
         named = named_layers(run.model)
@@ -194,9 +194,7 @@ class AttentionMaps(Explanation):
                 found[f"entropy/{layer}"] = torch.tensor(attention_entropy(asked))
         return found
 
-    def _through_all(
-        self, run: Run, probe: Probe, scene: Scene, means: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def _through_all(self, run: Run, probe: Probe, scene: Scene, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rollout and relevance, each where the model allows it."""
         found: dict[str, Tensor] = {}
         one = len({(m.shape, is_causal(m)) for m in means.values()}) == 1
@@ -215,7 +213,7 @@ class AttentionMaps(Explanation):
                 relevance = whole
             if place is None or not own:
                 place = scene.place("relevance", relevance[:, None])
-                if asked is None and place.rows is not None:
+                if isinstance(place, Place) and place.grid is None:
                     place = replace(place, rows=scene.last(relevance.shape[1]))
             found["relevance"] = place(relevance)
         except ValueError as error:
@@ -237,7 +235,9 @@ class AttentionMaps(Explanation):
                 self.say(f"{layer!r} attends inside windows: its matrices are not shown")
                 continue
             if max(matrix.shape[2:]) > LONGEST:
-                self.say(f"the matrices of {layer!r} are {tuple(matrix.shape[2:])}: the first {LONGEST} tokens are kept")
+                self.say(
+                    f"the matrices of {layer!r} are {tuple(matrix.shape[2:])}: the first {LONGEST} tokens are kept"
+                )
             kept[f"matrices/{layer}"] = matrix[:, :, :LONGEST, :LONGEST]
         return kept
 
@@ -283,6 +283,11 @@ def _asked(maps: Tensor, scene: Scene, queries: int | None = None, some: Tensor 
         return maps
     real = real if some is None else real[:, some]
     return maps * real[:, None, :, None].to(maps)
+
+
+def _is_inside(attention: str, layer: str) -> bool:
+    """Whether this attention runs in this layer; the second call of a module is called ``name#1``."""
+    return f"{attention.partition('#')[0]}.".startswith(f"{layer}.")
 
 
 def _with(measured: Measured, prefix: str) -> list[str]:

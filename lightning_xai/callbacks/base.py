@@ -138,7 +138,10 @@ class Explanation(Callback, ABC):
 
     @abstractmethod
     def scalars(self, probe: Probe | None) -> list[str]:
-        """The tags of the scalars this callback is going to log; of a captured probe nothing is known yet."""
+        """The tags of the scalars this callback is going to log; of a captured probe nothing is known yet.
+
+        None at all means that they are not known before the first reading.
+        """
 
     @abstractmethod
     def charts(self) -> dict[str, list[str]]:
@@ -295,7 +298,12 @@ class Explanation(Callback, ABC):
 
     def _monitors(self, trainer: Trainer) -> list[schedule.Monitor]:
         mine = set(self.scalars(self._state.probe))
-        found = [monitor for monitor in schedule.monitors(trainer) if monitor.metric in mine]
+        # before the first reading a method may not know its scalars: then all that start with its tag are its own
+        found = [
+            monitor
+            for monitor in schedule.monitors(trainer)
+            if (monitor.metric in mine if mine else monitor.metric.startswith(f"{self.tag}/"))
+        ]
         if found and (self.every_n_epochs > 1 or self.every_n_validations is not None):
             self.say(
                 f"{found[0].by} monitors {found[0].metric!r}, so {type(self).__name__} reads whenever it looks, "
@@ -310,23 +318,26 @@ class Explanation(Callback, ABC):
             self._state.like = map_tensors(batch, lambda t: t.new_empty(0))
         if self._state.probe is not None or not keep:
             return
-        if self._state.capture is None:
-            labels = cast("Callable[[Any], Tensor] | None", self.labels)
-            ranks = trainer.global_rank, trainer.world_size
-            self._state.capture = Capture(*self.wanted(), labels, *ranks)
         try:
-            self._state.capture.add(batch)
+            self._capture(trainer).add(batch)
         except Exception as error:
             if self.on_error == "raise":
                 raise
             self.warn(error, "no probe could be taken from the batches")
 
+    def _capture(self, trainer: Trainer) -> Capture:
+        if self._state.capture is None:
+            labels = cast("Callable[[Any], Tensor] | None", self.labels)
+            ranks = trainer.global_rank, trainer.world_size
+            self._state.capture = Capture(*self.wanted(), labels, *ranks)
+        return self._state.capture
+
     def _settle(self, trainer: Trainer) -> None:
-        """End the capture: the same probe on every rank."""
-        if self._state.probe is not None or self._state.capture is None:
+        """End the capture: the same probe on every rank, also on one that saw no batch."""
+        if self._state.probe is not None:
             return
         # what fails to join fails on every rank alike: each holds the same samples by then
-        probe, error = _attempt(partial(self._state.capture.merge, trainer))
+        probe, error = _attempt(partial(self._capture(trainer).merge, trainer))
         self._state.capture = None
         if error is not None:
             if self.on_error == "raise":
@@ -526,6 +537,8 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Probe):
         return value.fingerprint
     if isinstance(value, Concept):

@@ -58,8 +58,10 @@ class History:
         if self.store is None:
             return
         earlier = Path(state["store"]) if state["store"] else None
-        if earlier is not None and earlier != self.store.folder and earlier.is_dir():
-            self.store.adopt(RunStore(earlier), self.name, until=step)
+        if earlier != self.store.folder:
+            self.store.set_aside(self.name)
+            if earlier is not None and earlier.is_dir():
+                self.store.adopt(RunStore(earlier), self.name, until=step)
         self.store.drop_after(self.name, step)
         stored = self.store.history(self.name)
         self.readings = stored or [self.store.add(self.name, reading) for reading in self.readings]

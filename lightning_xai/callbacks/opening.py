@@ -12,7 +12,7 @@ from lightning_xai.callbacks.namespaces import LightningModule, Trainer
 from lightning_xai.callbacks.run import find_forward
 from lightning_xai.loggers import Files, open_run
 from lightning_xai.report import Opening
-from lightning_xai.store import MANIFEST, RunStore
+from lightning_xai.store import MANIFEST, RunStore, move_aside
 
 if TYPE_CHECKING:
     from lightning_xai.callbacks.base import Explanation
@@ -70,9 +70,15 @@ def _check_tags(everyone: list[Explanation]) -> None:
 
 
 def _check_monitors(trainer: Trainer, everyone: list[Explanation]) -> None:
-    known = [tag for explanation in everyone for tag in explanation.scalars(explanation.explained)]
+    tags = {explanation.tag: explanation.scalars(explanation.explained) for explanation in everyone}
+    known = [tag for own in tags.values() for tag in own]
+    unknown_yet = tuple(f"{tag}/" for tag, own in tags.items() if not own)
     for monitor in schedule.monitors(trainer):
-        if monitor.metric.startswith("xai/") and monitor.metric not in known:
+        if (
+            monitor.metric.startswith("xai/")
+            and not monitor.metric.startswith(unknown_yet)
+            and monitor.metric not in known
+        ):
             close = difflib.get_close_matches(monitor.metric, known, n=3, cutoff=0.3) or known
             raise ValueError(
                 f"{monitor.by} monitors {monitor.metric!r}, which no callback logs. Close: {', '.join(close)}. "
@@ -87,8 +93,8 @@ def _open_store(trainer: Trainer) -> RunStore | None:
         # only the main process knows the logger's version
         folder = _folder(trainer) if trainer.is_global_zero else ""
         going_on = trainer.state.fn != "fit" or trainer.ckpt_path is not None
-        if trainer.is_global_zero and not going_on:
-            _move_aside(Path(folder))
+        if trainer.is_global_zero and not going_on and (Path(folder) / MANIFEST).exists():
+            move_aside(Path(folder))
         # after the move: the other processes read the folder as soon as they know it
         _FOLDERS[trainer] = Path(trainer.strategy.broadcast(folder))
     return RunStore(_FOLDERS[trainer])
@@ -103,15 +109,6 @@ def _folder(trainer: Trainer) -> str:
     root = Path(trainer.default_root_dir) / "xai"
     taken = [int(path.name.removeprefix("version_")) for path in root.glob("version_*") if path.name[8:].isdigit()]
     return str(root / f"version_{max(taken, default=-1) + 1}")
-
-
-def _move_aside(folder: Path) -> None:
-    """A new run in an old run's folder must neither mix with its readings nor delete them."""
-    if (folder / MANIFEST).exists():
-        number = 1
-        while (aside := folder.with_name(f"{folder.name}-before-{number}")).exists():
-            number += 1
-        folder.rename(aside)
 
 
 def _open_loggers(trainer: Trainer, everyone: list[Explanation], store: RunStore | None) -> None:

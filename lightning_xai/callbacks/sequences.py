@@ -101,7 +101,10 @@ def _placed(probe: Probe, rows: Mapping[str, Tensor], length: int) -> list[tuple
     except ValueError:
         placed = []
     placed = placed or [([int(place) for place in row.nonzero()], []) for row in real]
-    return [([p for p in positions if p < length], tokens[: sum(p < length for p in positions)]) for positions, tokens in placed]
+    return [
+        ([p for p in positions if p < length], tokens[: sum(p < length for p in positions)])
+        for positions, tokens in placed
+    ]
 
 
 def _signals(probe: Probe, length: int) -> Tensor | None:

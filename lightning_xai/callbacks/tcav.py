@@ -102,11 +102,11 @@ class TCAV(Explanation):
         self._sets = None
         probe = None if self.probe is None else of_classes(self.displayed(self.given()), self.classes)
         self._examples.check(probe)
-        size = self.wanted()[0] if probe is None else len(probe)
+        count, size = len(self.concepts), self.wanted()[0] if probe is None else len(probe)
         self.say(
-            f"a reading takes {self._examples.batches} forwards of up to {BATCH} examples ({len(self.concepts)} "
-            f"concept{'s' * (len(self.concepts) != 1)}, {self.random_sets} random sets of {self._examples.size}), and a forward and backward of "
-            f"{size} samples"
+            f"a reading takes {self._examples.batches} forwards of up to {BATCH} examples ({count} "
+            f"concept{'s' * (count != 1)}, {self.random_sets} random sets of {self._examples.size}), and a forward and "
+            f"backward of {size} samples"
         )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -114,13 +114,13 @@ class Gallery:
     pictures: list[Tensor] = field(default_factory=list)
     _places: dict[str, int] = field(default_factory=dict)
 
-    def place(self, picture: Tensor) -> int:
-        """The index of this picture, added where it is new."""
+    def place(self, picture: Tensor, side: int | None = None) -> int:
+        """The index of this picture, added where it is new, and then fitted to ``side``."""
         content = picture.contiguous().numpy().tobytes()
         key = hashlib.sha256(f"{tuple(picture.shape)}".encode() + content).hexdigest()
         if key not in self._places:
             self._places[key] = len(self.pictures)
-            self.pictures.append(picture.clone())
+            self.pictures.append(picture.clone() if side is None else reduced(picture[None], side)[0])
         return self._places[key]
 
 
@@ -285,7 +285,6 @@ def _chance(picture: Curves, scalars: Mapping[str, float]) -> dict[str, bool]:
 
 
 def _heat(grid: Grid, rows: Sequence[TableRow] | None, gallery: Gallery) -> Heat:
-    images = reduced(grid.images[:SAMPLES], SIDE)
     if rows:
         labels = [row.label for row in rows]
         answers = [f"{row.prediction} {row.confidence:.0%}" if row.prediction else "" for row in rows]
@@ -296,7 +295,7 @@ def _heat(grid: Grid, rows: Sequence[TableRow] | None, gallery: Gallery) -> Heat
         right = [None] * len(labels)
     return Heat(
         maps=grid.maps[:SAMPLES],
-        images=[gallery.place(image) for image in images],
+        images=[gallery.place(image, SIDE) for image in grid.images[:SAMPLES]],
         scale=grid.scale,
         labels=labels[:SAMPLES],
         answers=answers[:SAMPLES],

@@ -257,16 +257,15 @@ class _Solver:
         random = torch.Generator().manual_seed(0)
         drawn = [torch.randint(len(own), (replicates, len(own)), generator=random) for own in self.members]
         counts = torch.cat([torch.zeros(d.shape).scatter_add_(1, d, torch.ones(d.shape)) for d in drawn], 1)
-        counts = counts.to(self.products.device)
+        counts = counts.to(self.products)
         found = []
         for rows, y, block, _ in self._blocks(pairs, 1 + replicates):
             number, size = rows.shape
-            y, block = y.float(), block.float()  # enough for signs
             start = self._solve(block, y, self.cost * y.abs(), torch.zeros_like(y), 1e-3).f
             cost = self.cost * y.abs()[:, None] * counts[:, rows].transpose(0, 1)  # (pairs, replicates, n)
             several = [t[:, None].expand(-1, replicates, *t.shape[1:]).flatten(0, 1) for t in (block, y, start)]
             solution = self._solve(several[0], several[1], cost.flatten(0, 1), several[2], 1e-3)
-            found.append(solution.a.view(number, replicates, size))
+            found.append(solution.a.view(number, replicates, size).float())
         return torch.cat(found).to(self.products)
 
     def _solve(self, block: Tensor, y: Tensor, cost: Tensor, start: Tensor, tolerance: float = 1e-9) -> dual.Solution:

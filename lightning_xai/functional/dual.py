@@ -64,7 +64,7 @@ def minimise(k: Tensor, y: Tensor, cost: Tensor, loss: Loss, *, start: Tensor, t
         for _ in range(1 if at_start else 20):
             trial = (a + step * (new_a - a), image + step * (new_image - image), f + step * (new_f - f))
             value = (trial[0] * trial[1] / 2 + cost * loss(trial[2], y)[0]).sum(1, keepdim=True)
-            rises = value > objective + 1e4 * torch.finfo(y.dtype).eps * objective.abs()
+            rises = value > objective + 1e-12 * objective.abs()
             if at_start or not rises.any():
                 break
             step = torch.where(rises, step / 2, step)

@@ -66,6 +66,11 @@ class Fused:
             if self.mask is None:
                 return scores.softmax(-1)
             mask = self.mask if self.mask.ndim < 2 or self.mask.shape[-2] == 1 else self.mask[..., rows, :]
-            scores = scores.masked_fill_(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask.to(dtype)
-            dead = scores.amax(-1, keepdim=True) == -math.inf
-            return scores.softmax(-1).masked_fill(dead, 0)
+            # from the mask, which is smaller than the scores: often the same for all heads and queries
+            if mask.dtype == torch.bool:
+                dead = ~mask.any(-1, keepdim=True)
+                weights = scores.masked_fill_(~mask, -math.inf).softmax(-1)
+            else:
+                dead = (mask == -math.inf).all(-1, keepdim=True)
+                weights = (scores + mask.to(dtype)).softmax(-1)
+            return weights.masked_fill(dead, 0) if dead.any() else weights

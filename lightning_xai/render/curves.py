@@ -32,7 +32,7 @@ _CHANCE, _FAINTLY = "random concepts", 0.4
 def draw_curves(picture: Curves) -> Tensor:
     """One panel a class on one scale, points hollow where chance explains them: (H, W, 3) uint8."""
     number = len(picture.panels)
-    columns = min(number, 2 if number <= 4 else 4)
+    columns = 2 if number == 4 else min(number, 3 if number <= 6 else 4)
     rows = -(-number // columns)
     width, height = next(size for most, size in _SIZES.items() if number <= most)
     inches = (columns * width / _DPI, rows * height / _DPI)

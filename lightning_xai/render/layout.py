@@ -57,7 +57,7 @@ def legend(scale: float | None, base: float) -> Tensor:
     if scale is None:
         first, last = "each map on its own scale:  0", "maximum"
     else:
-        first, last = "relevance  0", f"{scale:.3g}"
+        first, last = "0", f"{scale:.3g}"
     return beside([_label(first), bar, _label(last)], 8, middle=True)
 
 

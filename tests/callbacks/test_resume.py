@@ -15,6 +15,7 @@ from lightning_xai import GradCAM, Probe, load_run
 from lightning_xai.callbacks import base
 from lightning_xai.callbacks.history import KEPT_BYTES, KEPT_READINGS, History
 from lightning_xai.reading import Measured, Reading
+from lightning_xai.store import RunStore
 
 from .nets import CLASSES, Classifier, Samples, classifier, loader, trainer
 
@@ -365,3 +366,17 @@ def test_inputs_in_a_mapping_are_resumed_as_a_mapping(tmp_path):
     run(tmp_path, resumed, 2, checkpoint(tmp_path, 0), 1, **data)
     assert resumed.explained.fingerprint == first.explained.fingerprint
     assert read_epochs(tmp_path / "1") == [0, 1]
+
+
+def test_readings_of_an_unrelated_run_in_the_folder_are_set_aside(tmp_path):
+    store = RunStore(tmp_path / "b" / "xai")
+    mine = Reading(0, 50, Measured({"maps/auto": torch.zeros(1, 2, 2)}))
+    store.add("grad_cam", mine)
+    other = RunStore(tmp_path / "a" / "xai")
+    for step in (10, 20):
+        other.add("grad_cam", Reading(0, step, mine.measured))
+    history = History("grad_cam", store)
+    state = {"store": str(other.folder), "moments": [[0, 10], [1, 20]], "readings": []}
+    history.resume(state, step=10, main_process=True)
+    assert [reading.step for reading in history.readings] == [10]
+    assert (store.folder / "grad_cam-before-1" / "50.pt").exists()

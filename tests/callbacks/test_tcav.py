@@ -45,7 +45,7 @@ def tcav(**settings):
 
 def fit(folder, *callbacks, model=None, train=None, val=None, **settings):
     fitting = trainer(folder, *callbacks, **{"num_sanity_val_steps": 0, **settings})
-    fitting.fit(model or classifier(), train or loader(), val or loader(24, seed=1))
+    fitting.fit(model or classifier(), loader() if train is None else train, loader(24, seed=1) if val is None else val)
     return fitting
 
 
@@ -134,7 +134,9 @@ def test_the_curves_hold_the_run_and_hollow_points(tmp_path):
 
 
 def test_a_concept_that_is_random_is_hollow_and_says_so(tmp_path):
-    callback = tcav(concepts=[Concept("bright", bright(40)), Concept("chance", images(40, seed=9))], random_sets=8)
+    callback = tcav(
+        concepts=[Concept("bright", bright(40)), Concept("chance", Samples(40, seed=9).images)], random_sets=8
+    )
     fit(tmp_path, callback, max_epochs=1, val=loader(160, seed=1))
     run = load_run(tmp_path)
     report = callback.report(run.readings["tcav"][-1].measured, run.probes["tcav"], run.readings["tcav"])

@@ -54,47 +54,54 @@ async function loadGrey(index) {
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   pen.drawImage(image, 0, 0);
   const { data, width, height } = pen.getImageData(0, 0, image.width, image.height);
-  const grey = new Float32Array(width * height);
+  const grey = new Uint8ClampedArray(width * height);
   for (let i = 0; i < grey.length; i++) {
     grey[i] = 0.72 * (0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2]) + 30;
   }
   greys.set(index, { grey, width, height });
 }
 
-/** Where each of `size` pixels lies between the centres of `cells` cells. */
+/** The pixel of each strength (0 to 255) over each grey (0 to 255), as canvases hold it. */
+const BLENDED = new Uint32Array(256 * 256);
+for (let value = 0; value < 256; value++) {
+  for (let grey = 0; grey < 256; grey++) {
+    const [r, g, b] = [0, 1, 2].map((c) => Math.round(LIGHT[3 * value + c] + KEEP[value] * grey / 255));
+    BLENDED[256 * value + grey] = (255 << 24 | b << 16 | g << 8 | r) >>> 0;
+  }
+}
+
+/** Where each of `size` pixels lies between the centres of `cells` cells: the cell before it, and how far past it. */
 function between(cells, size) {
-  return Array.from({ length: size }, (_, i) => {
+  const before = new Uint16Array(size), past = new Float32Array(size);
+  for (let i = 0; i < size; i++) {
     const at = Math.min(Math.max((i + 0.5) * cells / size - 0.5, 0), cells - 1);
-    const low = Math.floor(at);
-    return [low, Math.min(low + 1, cells - 1), at - low];
-  });
+    before[i] = Math.min(Math.floor(at), Math.max(cells - 2, 0));
+    past[i] = at - before[i];
+  }
+  return { before, past };
 }
 
 function paint(canvas, heats, frame, sample, scale) {
   const { grey, width, height } = greys.get(frame.images[sample]);
-  const pen = canvas.getContext("2d");
-  const picture = pen.createImageData(width, height);
-  const top = frame.tops[sample] || 0, cells = heats.height * heats.width;
-  const start = (frame.block * heats.labels.length + sample) * cells;
-  const gain = top ? top / (scale || top) : 0;
-  const strengths = new Float32Array(cells);
-  for (let i = 0; i < cells; i++) strengths[i] = Math.min(1, heats.maps[start + i] / 255 * gain) * 255;
-  const across = between(heats.width, width), down = between(heats.height, height);
-  let place = 0;
-  for (const [above, below, fall] of down) {
-    for (const [left, right, step] of across) {
-      const upper = strengths[above * heats.width + left] * (1 - step) + strengths[above * heats.width + right] * step;
-      const lower = strengths[below * heats.width + left] * (1 - step) + strengths[below * heats.width + right] * step;
-      const value = Math.round(upper * (1 - fall) + lower * fall);
-      const base = grey[place] * KEEP[value] / 255;
-      for (let c = 0; c < 3; c++) picture.data[4 * place + c] = base + LIGHT[3 * value + c];
-      picture.data[4 * place + 3] = 255;
-      place++;
+  const { height: rows, width: columns, maps } = heats;
+  const top = frame.tops[sample] || 0, gain = top ? top / (scale || top) : 0;
+  const start = (frame.block * heats.labels.length + sample) * rows * columns;
+  const strength = (row, column) => Math.min(255, maps[start + Math.min(row, rows - 1) * columns + column] * gain);
+  const across = between(columns, width), down = between(rows, height);
+  const line = new Float32Array(columns + 1), pixels = new Uint32Array(width * height);
+  for (let y = 0, place = 0; y < height; y++) {
+    const row = down.before[y], fall = down.past[y];
+    for (let column = 0; column < columns; column++) {
+      line[column] = strength(row, column) * (1 - fall) + strength(row + 1, column) * fall;
+    }
+    for (let x = 0; x < width; x++, place++) {
+      const left = across.before[x], step = across.past[x];
+      const value = line[left] * (1 - step) + line[left + 1] * step + 0.5 | 0;
+      pixels[place] = BLENDED[256 * value + grey[place]];
     }
   }
-  canvas.width = width;
-  canvas.height = height;
-  pen.putImageData(picture, 0, 0);
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  canvas.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(pixels.buffer), width, height), 0, 0);
 }
 
 const scaleKind = () => document.querySelector("input[name=scale]:checked").value;

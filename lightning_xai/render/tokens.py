@@ -1,0 +1,65 @@
+"""Texts whose tokens are coloured by their weight, over the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from lightning_xai.render import text
+from lightning_xai.render.colormap import blend
+from lightning_xai.render.dispatch import draw
+from lightning_xai.render.layout import CAPTION, SMALL, below, beside, framed, left
+from lightning_xai.render.overlay import strength
+from lightning_xai.render.text import FAINT, INK, PAPER
+from lightning_xai.report import Tokens
+
+_WIDTH, _SIZE, _PAD, _GAP = 960, 13, 5, 3
+_BASE = float(PAPER[0])
+_LUMA = torch.tensor([0.299, 0.587, 0.114])
+
+
+@draw.register(Tokens)
+def draw_tokens(picture: Tokens) -> Tensor:
+    """Each sample's caption, and below it a line of its tokens for each reading: (H, W, 3) uint8."""
+    margin = max((text.measure(line, SMALL) for line in picture.lines), default=0) + 12
+    parts = []
+    for tokens, weights, caption in zip(picture.tokens, picture.weights, picture.captions, strict=True):
+        heading = "   ".join(caption.split("\n"))
+        lines = [text.block(heading, _WIDTH, CAPTION, ink=INK, bold=True)] if heading else []
+        boxes = [shown(token) for token in tokens]
+        for line, row in zip(picture.lines, strength(weights[:, None], picture.scale)[:, 0], strict=True):
+            label = left(text.block(line, margin - 8, SMALL, rows=1, ink=FAINT), margin)
+            lines.append(beside([label, coloured(boxes, row, _WIDTH - margin)], 0, middle=len(picture.lines) == 1))
+        parts.append(below(lines, 5))
+    return framed(picture.title, picture.scale, below(parts, 20), base=_BASE)
+
+
+def shown(token: str) -> str:
+    """A token as it reads: without the marks for spaces of byte-level and sentence-piece vocabularies."""
+    return token.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "⏎").replace("\n", "⏎").strip() or "␣"
+
+
+def coloured(tokens: Sequence[str], weights: Tensor, width: int) -> Tensor:
+    """Tokens on plates of their colours, wrapped to a width: (H, width, 3) uint8."""
+    colors = blend(torch.full((len(tokens), 3), _BASE), weights)
+    dark = colors.float() @ _LUMA < 140
+    height = text.line_height(_SIZE) + 4
+    places = []
+    x = y = 0
+    for token in tokens:
+        short = text.shorten(token, width - 2 * _PAD, _SIZE)
+        wide = text.measure(short, _SIZE) + 2 * _PAD
+        if x and x + wide > width:
+            x, y = 0, y + height + _GAP
+        places.append((short, x, y, wide))
+        x += wide + _GAP
+    image = Image.new("RGB", (width, y + height), PAPER)
+    pen = ImageDraw.Draw(image)
+    for (token, x, y, wide), color, white in zip(places, colors.tolist(), dark.tolist(), strict=True):
+        pen.rounded_rectangle((x, y, x + wide - 1, y + height - 1), 3, fill=tuple(color))
+        ink = (255, 255, 255) if white else INK
+        pen.text((x + _PAD, y + 2), token, fill=ink, font=text.font(_SIZE))
+    return text.from_pillow(image)
