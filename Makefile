@@ -13,11 +13,13 @@ demo: $(VENV)/.package
 	$(BIN)/python examples/shortcut.py --correlation 0.5
 	@echo
 	@echo "Side by side: $(BIN)/tensorboard --logdir runs/shortcut --samples_per_plugin images=1000"
-	@echo "The film of each run: runs/shortcut/correlation-*/filmstrip.png"
+	@echo "The film and the concept's curve of each run: runs/shortcut/correlation-*/{filmstrip,effects}.png"
 
-# The README's pictures are the demo's own.
+# The README's pictures are the demo's own; beside its two runs, one whose mark tells nothing.
 pictures: demo
 	mkdir -p assets
+	$(BIN)/python examples/shortcut.py --correlation 0.0
+	$(BIN)/python examples/side_by_side.py $(foreach c,1.0 0.5 0.0,runs/shortcut/correlation-$c) --output assets/effects.png
 	for c in 1.0 0.5; do cp runs/shortcut/correlation-$$c/filmstrip.png assets/filmstrip-correlation-$$c.png; done
 
 test: $(VENV)/.dev

@@ -20,7 +20,10 @@ from lightning_xai.report import Curve, Curves
 
 def effects(folder: Path) -> Curves:
     """The first layer's curves."""
-    readings = load_run(folder).readings.get("tcav")
+    try:
+        readings = load_run(folder).readings.get("tcav")
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from error
     if not readings:
         raise SystemExit(f"{folder} holds no reading of a TCAV callback")
     pictures = readings[-1].report().pictures.values()

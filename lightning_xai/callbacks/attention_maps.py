@@ -9,22 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.callbacks.attention_places import Place, Scene, is_causal, token_ids
+from lightning_xai.callbacks.attention_passes import (
+    entropies,
+    is_inside,
+    of_real_queries,
+    one_sequence,
+    relevance_rows,
+)
+from lightning_xai.callbacks.attention_places import Scene, token_ids
 from lightning_xai.callbacks.base import Explanation
 from lightning_xai.callbacks.heatmaps import heatmap_pictures, heatmap_rows, heatmap_scalars
 from lightning_xai.callbacks.namespaces import LightningModule
-from lightning_xai.callbacks.run import Run, import_object
+from lightning_xai.callbacks.run import Run
 from lightning_xai.callbacks.sequences import LONGEST, matrix_picture, sequence_picture
+from lightning_xai.callbacks.settings import import_object
 from lightning_xai.functional.attention import attention_maps
-from lightning_xai.functional.attention_scalars import attention_entropy, attention_share
-from lightning_xai.functional.layers import close_matches, find_layers, named_layers
-from lightning_xai.functional.relevance import attention_relevance
+from lightning_xai.functional.attention_scalars import attention_share
+from lightning_xai.functional.layers import close_matches, find_layers
 from lightning_xai.functional.rollout import attention_rollout
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Picture, Report, TableRow
 
-LAYERS, QUERIES = 24, 16
+LAYERS = 24
 SCALARS = ("entropy", "distance", "special")
 TITLES = {"rollout": "Attention rollout", "relevance": "Relevance (gradient-weighted attention)"}
 _UNUSED = ("peak", "zero_maps", "nan_maps")  # of heatmaps: weights are never zero everywhere
@@ -124,38 +131,58 @@ class AttentionMaps(Explanation):
         scene = Scene(probe, run.model, lambda: run(inputs), means)
         if scene.tokens_error is not None:
             self.say(f"the tokens do not fit, so they are not shown: {scene.tokens_error}")
-        rows, shared = {}, self._entropies(run, inputs, scene, means)
-        for layer in (chosen := self._chosen(run.model, means)):
+        chosen = {layer: means[layer] for layer in self._chosen(run.model, means)}
+        spread = entropies(run, inputs, scene, chosen, means, self._extracts)
+        shared = {f"entropy/{layer}": value for layer, value in spread.items()}
+        rows: dict[str, Tensor] = {}
+        for layer, maps in chosen.items():
+            if scene.special is not None and maps.shape[3] == scene.special.shape[1]:
+                asked = of_real_queries(maps, scene.real_queries(maps.shape[2]))
+                shared[f"special/{layer}"] = attention_share(asked, scene.special.to(maps.device))
             try:
-                place = scene.place(layer, means[layer])
+                place = scene.place(layer, maps)
             except ValueError as error:
                 self.say(str(error))
                 continue
-            rows[layer] = place(means[layer][:, 0])
-            if (distance := place.distance(means[layer])) is not None:
-                shared[f"distance/{layer}"] = torch.tensor(distance)
-            if scene.special is not None and means[layer].shape[3] == scene.special.shape[1]:
-                asked = _asked(means[layer], scene)
-                shared[f"special/{layer}"] = torch.tensor(attention_share(asked, scene.special.to(asked.device)))
-        shared = {key: value for key, value in shared.items() if key.partition("/")[2] in chosen}
+            rows[layer] = place(maps[:, 0])
+            if (distance := place.distance(maps)) is not None:
+                shared[f"distance/{layer}"] = distance
         rows |= self._through_all(run, probe, scene, means)
-        shared |= {f"peak/{key}": row.nan_to_num(posinf=0.0).amax() for key, row in rows.items()}
+        shared |= {f"peak/{key}": float(row.nan_to_num(posinf=0.0).amax()) for key, row in rows.items()}
         kept = {f"maps/{key}": row for key, row in rows.items()}
         if self.matrices is not None:
             kept |= self._matrices(run, inputs, scene)
         if scene.real is not None:
             kept["real"] = scene.real
-        self.layer_names = {layer: layer for layer in chosen}
         kept |= self.predictions(outputs[0], len(probe))
-        self._tags = [f"{self.tag}/{name}" for name in _names(Measured(kept, shared), self.explained or probe)]
-        return Measured(kept, shared)
+        measured = Measured(kept, {key: torch.tensor(value) for key, value in shared.items()})
+        self.layer_names = {layer: layer for layer in chosen}
+        names = _values(measured, self.explained or probe, [Reading(0, 0, measured)])
+        self._tags = [f"{self.tag}/{name}" for name, _ in names]
+        return measured
+
+    def _through_all(self, run: Run, probe: Probe, scene: Scene, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rollout and relevance, each where the model allows it."""
+        found: dict[str, Tensor] = {}
+        one = one_sequence(means, len(probe))
+        try:
+            if self._extracts:
+                raise ValueError("the weights of extract= have no gradient")
+            found["relevance"], one = relevance_rows(run, probe.inputs, self.targets(probe), scene, means)
+        except ValueError as error:
+            self.say(f"no relevance is shown: {error}")
+        if one:
+            found["rollout"] = scene.place("rollout", next(iter(means.values())))(attention_rollout(means))
+        else:
+            self.say("no rollout is shown: its layers do not all attend to one sequence")
+        return found
 
     def _chosen(self, model: nn.Module, maps: Mapping[str, Tensor]) -> list[str]:
         """The layers that are logged, of all whose attention was seen."""
         found = list(maps)
         if self.layers is not None:
             named = find_layers(model, self.layers)
-            found = [layer for layer in maps if any(_is_inside(layer, name) for name in named)]
+            found = [layer for layer in maps if any(is_inside(layer, name) for name in named)]
             if not found:
                 seen = ", ".join(list(maps)[:8]) + (f" and {len(maps) - 8} more" if len(maps) > 8 else "")
                 close = close_matches(next(iter(named)), maps)
@@ -165,66 +192,6 @@ class AttentionMaps(Explanation):
                 f"attention runs in {len(found)} of the layers; the first {LAYERS} are logged, choose with layers="
             )
         return found[:LAYERS]
-
-    def _entropies(self, run: Run, inputs: Any, scene: Scene, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of single heads, from a few queries of each layer."""
-        groups: dict[int, list[str]] = {}
-        for layer in self._chosen(run.model, means):
-            name = layer.partition("#")[0]
-            smallest = min(m.shape[2] for key, m in means.items() if _is_inside(key, name))
-            groups.setdefault(smallest, []).append(layer)
-        found: dict[str, Tensor] = {}
-        named = named_layers(run.model)
-        for queries, layers in groups.items():
-            names = [layer.partition("#")[0] for layer in layers]
-            whole = any(name not in named for name in names)  # attention in the model's own forward
-            if whole:
-                queries = min(m.shape[2] for m in means.values())
-            some = torch.linspace(0, queries - 1, min(queries, QUERIES)).round().long()
-            maps = attention_maps(
-                run.model,
-                inputs,
-                layers=None if whole else list(dict.fromkeys(names)),
-                queries=some.tolist(),
-                extract=self._extracts,
-                forward=run,
-            )
-            for layer in layers:
-                asked = _asked(maps[layer], scene, means[layer].shape[2], some)
-                found[f"entropy/{layer}"] = torch.tensor(attention_entropy(asked))
-        return found
-
-    def _through_all(self, run: Run, probe: Probe, scene: Scene, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Rollout and relevance, each where the model allows it."""
-        found: dict[str, Tensor] = {}
-        one = len({(m.shape, is_causal(m)) for m in means.values()}) == 1
-        first = next(iter(means.values()))
-        place = scene.place("rollout", first) if one and len(first) == len(probe) else None
-        try:
-            if self._extracts:
-                raise ValueError("the weights of extract= have no gradient")
-            asked = None if place is None or place.rows is None else place.rows.unique().tolist()
-            relevance = attention_relevance(run.model, probe.inputs, self.targets(probe), rows=asked, forward=run)
-            relevance, own = without_own(relevance, asked)
-            one = one and own
-            if asked is not None:
-                whole = relevance.new_zeros(len(relevance), first.shape[2], relevance.shape[2])
-                whole[:, asked] = relevance
-                relevance = whole
-            if place is None or not own:
-                place = scene.place("relevance", relevance[:, None])
-                if isinstance(place, Place) and place.grid is None:
-                    place = replace(place, rows=scene.last(relevance.shape[1]))
-            found["relevance"] = place(relevance)
-        except ValueError as error:
-            self.say(f"no relevance: {error}")
-        try:
-            if not one or place is None:
-                raise ValueError("its layers do not attend to one sequence")
-            found["rollout"] = place(attention_rollout(means))
-        except ValueError as error:
-            self.say(f"no rollout: {error}")
-        return found
 
     def _matrices(self, run: Run, inputs: Any, scene: Scene) -> dict[str, Tensor]:
         assert self.matrices is not None
@@ -260,42 +227,13 @@ class AttentionMaps(Explanation):
             if key == "relevance":
                 tables[f"{tag}/samples"] = heatmap_rows(row, probe, measured, scale)
         for layer in _with(measured, "matrices/"):
-            title = f"Attention of {layer}, head by head, epoch {epoch}"
+            title = f"Attention of {layer}, epoch {epoch}"
             pictures[f"{self.tag}/{layer}/matrix"] = matrix_picture(f"matrices/{layer}", title, probe, history)
         return Report(epoch, scalars, pictures, tables)
 
 
-def without_own(relevance: Tensor, rows: Sequence[int] | None) -> tuple[Tensor, bool]:
-    """Relevance (N, rows, L) without each token's own 1, and whether it had one: between two sequences it has none."""
-    asked = list(range(relevance.shape[1])) if rows is None else list(rows)
-    if max(asked) >= relevance.shape[2]:
-        return relevance, False
-    own = nn.functional.one_hot(torch.tensor(asked), relevance.shape[2]).to(relevance)
-    if bool((relevance[:, own > 0] < 1 - 1e-3).any()):
-        return relevance, False
-    return (relevance - own).clamp_min(0), True
-
-
-def _asked(maps: Tensor, scene: Scene, queries: int | None = None, some: Tensor | None = None) -> Tensor:
-    """The maps with the rows of queries that are padding set to zero: these do not count."""
-    real = scene.real_queries(maps.shape[2] if queries is None else queries)
-    if real is None or len(maps) != scene.samples:
-        return maps
-    real = real if some is None else real[:, some]
-    return maps * real[:, None, :, None].to(maps)
-
-
-def _is_inside(attention: str, layer: str) -> bool:
-    """Whether this attention runs in this layer; the second call of a module is called ``name#1``."""
-    return f"{attention.partition('#')[0]}.".startswith(f"{layer}.")
-
-
 def _with(measured: Measured, prefix: str) -> list[str]:
     return [key.removeprefix(prefix) for key in measured.rows if key.startswith(prefix)]
-
-
-def _names(measured: Measured, probe: Probe) -> list[str]:
-    return [name for name, _ in _values(measured, probe, [Reading(0, 0, measured)])]
 
 
 def _values(measured: Measured, probe: Probe, history: Sequence[Reading]) -> Iterator[tuple[str, float]]:

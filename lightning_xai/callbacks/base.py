@@ -7,51 +7,31 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import warnings
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
-from lightning_xai.callbacks import background, opening, schedule
+from lightning_xai.callbacks import background, opening, reader, schedule
+from lightning_xai.callbacks.attempt import attempt
 from lightning_xai.callbacks.capture import Capture, describe, of_classes
-from lightning_xai.callbacks.history import KEPT_BYTES, History
+from lightning_xai.callbacks.history import History
 from lightning_xai.callbacks.namespaces import Callback, LightningModule, Trainer, callbacks_of, rank_zero_info
-from lightning_xai.callbacks.run import Run, dataset_of, import_object
-from lightning_xai.concept import Concept
-from lightning_xai.functional.hooks import inspecting
+from lightning_xai.callbacks.run import Run, dataset_of
+from lightning_xai.callbacks.settings import imported, plain
+from lightning_xai.callbacks.state import State
 from lightning_xai.functional.outputs import predict
-from lightning_xai.loggers import log_report
 from lightning_xai.probe import Probe, map_tensors, tensors
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Report
 from lightning_xai.store import RunStore
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-_OTHER_SAMPLES = "{why}: pictures before and after epoch {epoch} show different samples"
-
-
-@dataclass
-class _State:
-    """What is known of the run that goes on."""
-
-    history: History
-    probe: Probe | None = None
-    prepared: Probe | None = None
-    expected: str | None = None
-    capture: Capture | None = None
-    like: Any = None
-    validations: int = 0
-    logged: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -100,15 +80,14 @@ class Explanation(Callback, ABC):
         if self.on_error not in ("warn", "raise"):
             raise ValueError(f"on_error={self.on_error!r} is unknown: give 'warn' or 'raise'")
         if isinstance(self.target, str) and self.target not in ("label", "predicted"):
-            self.target = _imported("target", self.target, "'label', 'predicted', a class index or a function")
+            self.target = imported("target", self.target, "'label', 'predicted', a class index or a function")
         if isinstance(self.labels, str):
-            self.labels = _imported("labels", self.labels, "a function of the batch")
+            self.labels = imported("labels", self.labels, "a function of the batch")
         if "/" in self.tag.removeprefix("xai/"):
             raise ValueError(f"name={self.name!r} holds a slash, which would split the tags: leave it out")
         self._loaded: dict[str, Any] | None = None
         self._said: set[str] = set()
-        self._unlogged: deque[tuple[str, Exception]] = deque()
-        self._state = _State(History(self.tag.removeprefix("xai/"), None))
+        self.state = State(History(self.tag.removeprefix("xai/"), None))
 
     # -- what a method adds -------------------------------------------------------------------------------------
 
@@ -167,24 +146,14 @@ class Explanation(Callback, ABC):
 
     @property
     def state_key(self) -> str:
-        return self._generate_state_key(name=self.name or self.method, target=_plain(self.target), **self.identity())
+        return self._generate_state_key(name=self.name or self.method, target=plain(self.target), **self.identity())
 
     def settings(self) -> dict[str, Any]:
         """The plain settings as JSON values; a function as ``module:qualname``, a Probe as its fingerprint."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.init}
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.init}
 
     def state_dict(self) -> dict[str, Any]:
-        probe = self._state.probe
-        if probe is None and self._state.expected is None:
-            return {}
-        size = 0 if probe is None else sum(t.numel() * t.element_size() for t in tensors(probe.inputs))
-        return {
-            "fingerprint": self._state.expected if probe is None else probe.fingerprint,
-            "probe": None if probe is None or size >= KEPT_BYTES else probe.state(),
-            "history": self._state.history.state(),
-            "validations": self._state.validations,
-            "logged": dict(self._state.logged),
-        }
+        return self.state.saved()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # sharded strategies load after on_fit_start, all others before it: taken up in on_train_start
@@ -193,7 +162,7 @@ class Explanation(Callback, ABC):
     @property
     def explained(self) -> Probe | None:
         """The samples that are explained; None until they are captured."""
-        return self._state.probe
+        return self.state.probe
 
     def given(self) -> Probe:
         """The Probe of the setting, which must not be None."""
@@ -202,12 +171,12 @@ class Explanation(Callback, ABC):
 
     def open(self, store: RunStore | None, *, anew: bool = False) -> None:
         """Begin a run, or go on with it where it is the same store again, unless told to begin ``anew``."""
-        before = self._state.history.store
+        before = self.state.history.store
         if anew or store is None or before is None or store.folder != before.folder:
-            self._state = _State(History(self.tag.removeprefix("xai/"), store))
+            self.state = State(History(self.tag.removeprefix("xai/"), store))
         if self.probe is not None:
             _, classes = self.wanted()
-            self._state.probe = self.displayed(of_classes(self.given(), classes))
+            self.state.probe = self.displayed(of_classes(self.given(), classes))
 
     def _open(self, trainer: Trainer, pl_module: LightningModule) -> None:
         everyone = [callback for callback in callbacks_of(trainer) if isinstance(callback, Explanation)]
@@ -222,7 +191,7 @@ class Explanation(Callback, ABC):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._loaded is not None:
             state, self._loaded = self._loaded, None
-            self._resume(trainer, state)
+            opening.resume(self, trainer, state)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit":
@@ -250,10 +219,10 @@ class Explanation(Callback, ABC):
             return
         self._settle(trainer)
         if trainer.state.fn == "fit":
-            self._state.validations += 1
+            self.state.validations += 1
             if not self._due_after_validation(trainer):
                 return
-        self._read(trainer, pl_module, trainer.fit_loop.epoch_loop._batches_that_stepped)
+        reader.read(self, trainer, pl_module, trainer.fit_loop.epoch_loop._batches_that_stepped)
 
     on_test_epoch_end = on_validation_epoch_end
 
@@ -262,7 +231,7 @@ class Explanation(Callback, ABC):
             self._settle(trainer)
         if self._due_after_epoch(trainer):
             # Lightning logs the scalars of this hook one step earlier than it counts here
-            self._read(trainer, pl_module, trainer.fit_loop.epoch_loop._batches_that_stepped - 1)
+            reader.read(self, trainer, pl_module, trainer.fit_loop.epoch_loop._batches_that_stepped - 1)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._finish(trainer)
@@ -272,32 +241,33 @@ class Explanation(Callback, ABC):
 
     def _finish(self, trainer: Trainer) -> None:
         background.finish(trainer)
-        self._tell_unlogged()
+        reader.tell_unlogged(self)
 
     # -- when ---------------------------------------------------------------------------------------------------
 
     def _due_after_validation(self, trainer: Trainer) -> bool:
-        if self._monitors(trainer):
+        if self.monitors(trainer):
             return True
         ends = schedule.ends_epoch(trainer)
         if self.every_n_validations is not None:
             last = ends and schedule.is_last(trainer)
-            return not self._state.history.moments or self._state.validations % self.every_n_validations == 0 or last
+            return not self.state.history.moments or self.state.validations % self.every_n_validations == 0 or last
         return ends and self._epoch_due(trainer)
 
     def _due_after_epoch(self, trainer: Trainer) -> bool:
-        monitors = self._monitors(trainer)
+        monitors = self.monitors(trainer)
         if schedule.validates(trainer):
-            unread = self._state.history.last_epoch != trainer.current_epoch
-            return self._state.probe is not None and unread and any(monitor.every_epoch for monitor in monitors)
+            unread = self.state.history.last_epoch != trainer.current_epoch
+            return self.state.probe is not None and unread and any(monitor.every_epoch for monitor in monitors)
         return bool(monitors) or self._epoch_due(trainer)
 
     def _epoch_due(self, trainer: Trainer) -> bool:
-        last_read, last = self._state.history.last_epoch, schedule.is_last(trainer)
+        last_read, last = self.state.history.last_epoch, schedule.is_last(trainer)
         return schedule.epoch_due(trainer.current_epoch, last_read, self.every_n_epochs, last)
 
-    def _monitors(self, trainer: Trainer) -> list[schedule.Monitor]:
-        mine = set(self.scalars(self._state.probe))
+    def monitors(self, trainer: Trainer) -> list[schedule.Monitor]:
+        """What acts on the scalars of this callback."""
+        mine = set(self.scalars(self.state.probe))
         # before the first reading a method may not know its scalars: then all that start with its tag are its own
         found = [
             monitor
@@ -314,9 +284,9 @@ class Explanation(Callback, ABC):
     # -- what is explained --------------------------------------------------------------------------------------
 
     def _see(self, trainer: Trainer, batch: Any, keep: bool) -> None:
-        if self._state.like is None:
-            self._state.like = map_tensors(batch, lambda t: t.new_empty(0))
-        if self._state.probe is not None or not keep:
+        if self.state.like is None:
+            self.state.like = map_tensors(batch, lambda t: t.new_empty(0))
+        if self.state.probe is not None or not keep:
             return
         try:
             self._capture(trainer).add(batch)
@@ -326,19 +296,19 @@ class Explanation(Callback, ABC):
             self.warn(error, "no probe could be taken from the batches")
 
     def _capture(self, trainer: Trainer) -> Capture:
-        if self._state.capture is None:
+        if self.state.capture is None:
             labels = cast("Callable[[Any], Tensor] | None", self.labels)
             ranks = trainer.global_rank, trainer.world_size
-            self._state.capture = Capture(*self.wanted(), labels, *ranks)
-        return self._state.capture
+            self.state.capture = Capture(*self.wanted(), labels, *ranks)
+        return self.state.capture
 
     def _settle(self, trainer: Trainer) -> None:
         """End the capture: the same probe on every rank, also on one that saw no batch."""
-        if self._state.probe is not None:
+        if self.state.probe is not None:
             return
         # what fails to join fails on every rank alike: each holds the same samples by then
-        probe, error = _attempt(partial(self._capture(trainer).merge, trainer))
-        self._state.capture = None
+        probe, error = attempt(partial(self._capture(trainer).merge, trainer))
+        self.state.capture = None
         if error is not None:
             if self.on_error == "raise":
                 raise error
@@ -348,10 +318,10 @@ class Explanation(Callback, ABC):
         size, _ = self.wanted()
         if len(probe) < size:
             self.say(f"a probe of {size} samples was asked for, but the data has {len(probe)}: these are explained")
-        self._state.probe = self.displayed(describe(probe, dataset_of(trainer, self.probe_loader)))
-        if self._state.expected not in (None, self._state.probe.fingerprint):
+        self.state.probe = self.displayed(describe(probe, dataset_of(trainer, self.probe_loader)))
+        if self.state.expected not in (None, self.state.probe.fingerprint):
             why = "the run is resumed without its probe, and the data gives another"
-            self.say(_OTHER_SAMPLES.format(epoch=trainer.current_epoch, why=why))
+            self.say(opening.OTHER_SAMPLES.format(epoch=trainer.current_epoch, why=why))
 
     def displayed(self, probe: Probe) -> Probe:
         """The probe with what the settings say about its display."""
@@ -380,123 +350,10 @@ class Explanation(Callback, ABC):
             prediction, confidence = torch.full((samples,), -1), torch.full((samples,), math.nan)
         return {"prediction": prediction, "confidence": confidence}
 
-    # -- one reading --------------------------------------------------------------------------------------------
-
-    def _read(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-        if self._state.probe is None:
-            _, classes = self.wanted()
-            if classes is not None:
-                self._failed(trainer, ValueError(f"no sample of the classes {classes} was seen to take a probe from"))
-            self.say(f"{type(self).__name__} has seen no batch to take its probe from, so there is nothing to explain")
-            return
-        measured, error = _attempt(partial(self._measure, trainer, pl_module))
-        everywhere = trainer.strategy.reduce_boolean_decision(error is None, all=True)
-        scalars: dict[str, float] | None = None
-        if everywhere and measured is not None and trainer.is_global_zero:
-            scalars, error = _attempt(partial(self._publish, trainer, measured, step))
-        scalars = trainer.strategy.broadcast(scalars)
-        if scalars is None:
-            self._failed(trainer, error)
-        else:
-            self._state.logged = scalars
-            if trainer.state.fn == "fit":
-                self._state.history.moments.append((trainer.current_epoch, trainer.global_step))
-        if not trainer.barebones:
-            for tag, value in self._state.logged.items():
-                # equal on every rank already; "max" keeps the bits where a mean over ranks may not
-                pl_module.log(tag, value, on_step=False, on_epoch=True, sync_dist=True, reduce_fx="max", batch_size=1)
-
-    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
-        assert self._state.probe is not None
-        with inspecting(pl_module):
-            run = Run(trainer, pl_module, self.forward, self._state.like, self.probe_loader)
-            if self._state.prepared is None:
-                self._state.prepared = run.prepare(self._state.probe)
-            measured = self.measure(run, self._state.prepared)
-        return Measured(*(_on_cpu(part) for part in (measured.rows, measured.shared)))
-
-    def _publish(self, trainer: Trainer, measured: Measured, step: int) -> dict[str, float]:
-        probe, history = self._state.probe, self._state.history
-        assert probe is not None
-        reading = Reading(trainer.current_epoch, trainer.global_step, measured)
-        history.forget_lost()
-        report = self.report(measured, probe, [*history.readings, reading])
-        stage = "fit" if trainer.state.fn is None else trainer.state.fn.value
-        if history.store is not None:
-            kept, error = _attempt(partial(self._keep, history.store, probe, reading, stage))
-            reading = kept or reading
-            if error is not None:
-                self.warn(error, f"the reading could not be written to {history.store.folder}")
-        if stage == "fit":
-            history.readings.append(reading)
-        task = partial(self._log, opening.sinks(trainer, history.store), report, step)
-        if self.background:
-            background.worker_of(trainer).submit(task)
-        else:
-            task()
-        self._tell_unlogged()
-        return dict(report.scalars)
-
-    def _log(self, loggers: list[Any], report: Report, step: int) -> None:
-        for logger in loggers:
-            _, error = _attempt(partial(log_report, logger, report, step))
-            if error is not None:
-                self._unlogged.append((type(logger).__name__, error))
-
-    def _tell_unlogged(self) -> None:
-        # in the training thread: a warning that is an error must not end the worker
-        while self._unlogged:
-            logger, error = self._unlogged.popleft()
-            self.warn(error, f"{logger} took no pictures")
-
-    def _keep(self, store: RunStore, probe: Probe, reading: Reading, stage: str) -> Reading:
-        opening.describe(self, store, store.add_probe(probe))
-        return store.add(self._state.history.name, reading, stage)
-
-    def _resume(self, trainer: Trainer, state: dict[str, Any]) -> None:
-        now = self._state
-        now.validations, now.logged, now.expected = (
-            state["validations"],
-            state["logged"],
-            state["fingerprint"],
-        )
-        resume = partial(now.history.resume, state["history"], trainer.global_step, trainer.is_global_zero)
-        _, error = _attempt(resume)
-        if error is not None:
-            self.warn(error, "the earlier readings could not be taken over whole")
-        if now.probe is None:
-            find = partial(self._earlier_probe, state)
-            found, error = _attempt(find) if trainer.is_global_zero else (None, None)
-            if error is not None:
-                self.warn(error, "the earlier samples could not be read, so others are taken")
-            now.probe = trainer.strategy.broadcast(found)
-        elif now.probe.fingerprint != now.expected:
-            self.say(_OTHER_SAMPLES.format(epoch=trainer.current_epoch, why="another probe is given than before"))
-
-    def _earlier_probe(self, state: dict[str, Any]) -> Probe | None:
-        store = self._state.history.store
-        if state["probe"] is not None:
-            return self.displayed(Probe.from_state(state["probe"]))
-        found = None if store is None else store.probe(state["fingerprint"])
-        return None if found is None else self.displayed(found)
-
     # -- what is said -------------------------------------------------------------------------------------------
 
-    def _failed(self, trainer: Trainer, error: Exception | None) -> None:
-        cause = error or RuntimeError("the explanation failed on another process; its own message names the cause")
-        if self.on_error == "raise":
-            raise cause
-        monitors = self._monitors(trainer)
-        if monitors and not self._state.logged:
-            watched = monitors[0]
-            raise RuntimeError(
-                f"{watched.by} monitors {watched.metric!r}, but the first reading of {type(self).__name__} failed: "
-                f"{cause}"
-            ) from cause
-        again = "; the last values are logged again" if self._state.logged else ""
-        self.warn(cause, f"the reading of epoch {trainer.current_epoch} failed{again}")
-
     def warn(self, error: Exception, what: str) -> None:
+        """Warn once of each cause; its traceback goes to the debug log."""
         cause = f"{type(error).__name__}: {error}"
         if cause in self._said:
             return
@@ -509,39 +366,7 @@ class Explanation(Callback, ABC):
         log.debug("the cause in full", exc_info=error)
 
     def say(self, text: str) -> None:
+        """Inform once, on the main process."""
         if text not in self._said:
             self._said.add(text)
             rank_zero_info(f"{type(self).__name__}: {text}.")
-
-
-def _on_cpu(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: tensor.detach().cpu() for key, tensor in held.items()}
-
-
-def _attempt(action: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    try:
-        return action(), None
-    except Exception as error:
-        return None, error
-
-
-def _imported(setting: str, path: str, expected: str) -> Any:
-    if not re.search(r"[.:]", path):
-        raise ValueError(f"{setting}={path!r} is unknown: give {expected}, or its import path as 'module:name'")
-    return import_object(path)
-
-
-def _plain(value: Any) -> Any:
-    """A setting as JSON holds it: data by their fingerprint or name, functions and other objects by where they are."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Probe):
-        return value.fingerprint
-    if isinstance(value, Concept):
-        return value.name
-    place = value if hasattr(value, "__qualname__") else type(value)
-    return f"{place.__module__}:{place.__qualname__}"

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import difflib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from lightning_xai.callbacks import schedule
+from lightning_xai.callbacks.attempt import attempt
 from lightning_xai.callbacks.namespaces import LightningModule, Trainer
 from lightning_xai.callbacks.run import find_forward
 from lightning_xai.loggers import Files, open_run
+from lightning_xai.probe import Probe
 from lightning_xai.report import Opening
 from lightning_xai.store import MANIFEST, RunStore, move_aside
 
 if TYPE_CHECKING:
     from lightning_xai.callbacks.base import Explanation
+
+OTHER_SAMPLES = "{why}: pictures before and after epoch {epoch} show different samples"
 
 _FOLDERS: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
 
@@ -37,6 +42,36 @@ def open_all(everyone: list[Explanation], trainer: Trainer, model: LightningModu
     _check_monitors(trainer, everyone)
     if trainer.is_global_zero:
         _open_loggers(trainer, everyone, store)
+
+
+def resume(explanation: Explanation, trainer: Trainer, state: dict[str, Any]) -> None:
+    """Go on from what a checkpoint holds: the history, and the samples where they are found."""
+    now = explanation.state
+    now.validations, now.logged, now.expected = (
+        state["validations"],
+        state["logged"],
+        state["fingerprint"],
+    )
+    resume = partial(now.history.resume, state["history"], trainer.global_step, trainer.is_global_zero)
+    _, error = attempt(resume)
+    if error is not None:
+        explanation.warn(error, "the earlier readings could not be taken over whole")
+    if now.probe is None:
+        find = partial(_earlier_probe, explanation, state)
+        found, error = attempt(find) if trainer.is_global_zero else (None, None)
+        if error is not None:
+            explanation.warn(error, "the earlier samples could not be read, so others are taken")
+        now.probe = trainer.strategy.broadcast(found)
+    elif now.probe.fingerprint != now.expected:
+        explanation.say(OTHER_SAMPLES.format(epoch=trainer.current_epoch, why="another probe is given than before"))
+
+
+def _earlier_probe(explanation: Explanation, state: dict[str, Any]) -> Probe | None:
+    store = explanation.state.history.store
+    if state["probe"] is not None:
+        return explanation.displayed(Probe.from_state(state["probe"]))
+    found = None if store is None else store.probe(state["fingerprint"])
+    return None if found is None else explanation.displayed(found)
 
 
 def sinks(trainer: Trainer, store: RunStore | None) -> list[Any]:
@@ -119,7 +154,6 @@ def _open_loggers(trainer: Trainer, everyone: list[Explanation], store: RunStore
         charts={title: tags for explanation in everyone for title, tags in explanation.charts().items()},
     )
     for logger in sinks(trainer, store):
-        try:
-            open_run(logger, opened)
-        except Exception as error:
+        _, error = attempt(partial(open_run, logger, opened))
+        if error is not None:
             everyone[0].warn(error, f"{type(logger).__name__} could not be prepared")

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from lightning_xai.callbacks.base import Explanation
-from lightning_xai.callbacks.run import import_object
+from lightning_xai.callbacks.settings import import_object
 
 
 def revive(entry: Mapping[str, Any]) -> Explanation:
@@ -20,16 +20,20 @@ def revive(entry: Mapping[str, Any]) -> Explanation:
     if not (isinstance(kind, type) and issubclass(kind, Explanation)):
         raise ValueError(f"{entry['class']} is no Explanation, so it cannot say what its run measured")
     functions = {f.name for f in fields(kind) if "Callable" in str(f.type)}
-    settings: dict[str, Any] = {
-        name: _function(value) if name in functions and isinstance(value, str) and ":" in value else value
-        for name, value in entry["settings"].items()
-    }
+    settings = {name: _called(value) if name in functions else value for name, value in entry["settings"].items()}
     try:
         explanation: Explanation = kind(**settings)
     except TypeError as error:
         raise ValueError(f"{entry['class']} does not take the settings of its run: {error}") from error
     explanation.layer_names = dict(entry["layers"])
     return explanation
+
+
+def _called(value: Any) -> Any:
+    """A setting that may be a function, or hold some."""
+    if isinstance(value, dict):
+        return {key: _called(item) for key, item in value.items()}
+    return _function(value) if isinstance(value, str) and ":" in value else value
 
 
 def _function(path: str) -> Callable[..., Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from typing import Any, TypeAlias
 
 import torch
 from torch.utils.data import default_collate
 
 from lightning_xai.callbacks.namespaces import NAMESPACES, LightningModule, Trainer
+from lightning_xai.callbacks.settings import import_object
 from lightning_xai.functional.outputs import call
 from lightning_xai.probe import Probe, join_batch, map_tensors
 
@@ -113,19 +113,3 @@ def find_forward(model: LightningModule, forward: Forward) -> Callable[[Any, Any
             "probe's inputs, a function of (model, inputs), or its import path as 'module:function'"
         )
     return lambda module, inputs: call(getattr(module, forward), inputs)
-
-
-def import_object(path: str) -> Any:
-    """The object at ``module:qualname`` (or ``module.name``).
-
-    Raises:
-        ValueError: where there is none.
-    """
-    module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
-    try:
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"nothing can be imported from {path!r}: {error}. Write it as 'module:name'") from error
-    return found

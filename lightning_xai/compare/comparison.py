@@ -120,7 +120,8 @@ class Gallery:
         key = hashlib.sha256(f"{tuple(picture.shape)}".encode() + content).hexdigest()
         if key not in self._places:
             self._places[key] = len(self.pictures)
-            self.pictures.append(picture.clone() if side is None else reduced(picture[None], side)[0])
+            fitted = picture if side is None else reduced(picture[None], side)[0]
+            self.pictures.append(fitted.clone())
         return self._places[key]
 
 

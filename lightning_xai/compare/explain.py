@@ -10,7 +10,8 @@ import torch
 
 from lightning_xai.callbacks.grad_cam import GradCAM
 from lightning_xai.callbacks.namespaces import NAMESPACES, LightningModule, Trainer
-from lightning_xai.callbacks.run import Run, import_object
+from lightning_xai.callbacks.run import Run
+from lightning_xai.callbacks.settings import import_object
 from lightning_xai.functional.hooks import inspecting
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Reading

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# weights in one chunk: small enough to stay in a processor's cache
-_CHUNK = {"cpu": 2**20}
+# weights in one chunk: smaller ones are slower, by short matrix products, larger ones hold more
+_CHUNK = {"cpu": 2**22}
 _CHUNK_ELSEWHERE = 2**25
 
 

@@ -35,3 +35,10 @@ def blend(base: Tensor, values: Tensor) -> Tensor:
     # The darkest third of the table would read as a shadow of the image.
     color = colorize(0.3 + 0.7 * values)
     return (base * (1 - alpha) + color * alpha).round().clamp(0, 255).to(torch.uint8)
+
+
+def on_paper(base: Tensor, values: Tensor) -> Tensor:
+    """As `blend`, for a light base without an image: the stronger, the darker."""
+    alpha = (0.95 * values**0.6).unsqueeze(-1)
+    color = colorize(0.88 - 0.58 * values)
+    return (base * (1 - alpha) + color * alpha).round().clamp(0, 255).to(torch.uint8)

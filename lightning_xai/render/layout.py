@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from lightning_xai.render import text
 from lightning_xai.render.colormap import blend
 from lightning_xai.render.text import FAINT, INK, PAPER
 
+Paint = Callable[[Tensor, Tensor], Tensor]
 TITLE, CAPTION, SMALL = 15, 12, 11
 _NARROWEST, _MARGIN = 400, 14
 
@@ -50,10 +51,10 @@ def below(tiles: Sequence[Tensor], gap: int) -> Tensor:
     return torch.cat(spaced[:-1], 0)
 
 
-def legend(scale: float | None, base: float) -> Tensor:
+def legend(scale: float | None, base: float, paint: Paint) -> Tensor:
     """The colours as they look over a grey of 0 to 255, with the values they begin and end at."""
     values = torch.linspace(0, 1, 120).expand(12, 120)
-    bar = blend(torch.full((12, 120, 3), base), values)
+    bar = paint(torch.full((12, 120, 3), base), values)
     if scale is None:
         first, last = "each map on its own scale:  0", "maximum"
     else:
@@ -65,9 +66,9 @@ def _label(line: str) -> Tensor:
     return text.block(line, text.measure(line, SMALL), SMALL, rows=1, ink=FAINT)
 
 
-def framed(title: str, scale: float | None, body: Tensor, *, base: float = 118.0) -> Tensor:
+def framed(title: str, scale: float | None, body: Tensor, *, base: float = 118.0, paint: Paint = blend) -> Tensor:
     """A body under its title and legend, with a margin all round."""
-    key = legend(scale, base)
+    key = legend(scale, base, paint)
     width = max(body.shape[1], _NARROWEST)
     room = width - key.shape[1] - 24
     if room >= min(text.measure(title, TITLE, bold=True), 320):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from lightning_xai.render import text
-from lightning_xai.render.colormap import blend
+from lightning_xai.render.colormap import on_paper
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.layout import CAPTION, SMALL, below, beside, blank, framed, padded
 from lightning_xai.render.overlay import notes, strength
@@ -17,8 +18,9 @@ from lightning_xai.render.tokens import shown
 from lightning_xai.report import Matrix
 
 _WIDTH, _GAP, _SIDE, _CELL = 1200, 14, 220, 14
+_NARROWEST = 720
 _NAMED, _LABEL = 32, 90  # panels of more tokens have no names; a name is no longer than this
-_BASE = float(PAPER[0]) - 9  # a panel stands out from the page
+_BASE = float(PAPER[0]) - 7  # a panel stands out from the page
 
 
 @draw.register(Matrix)
@@ -38,12 +40,14 @@ def draw_matrix(picture: Matrix) -> Tensor:
             name = text.block(f"head {head}", max(wide, 48), SMALL, center=True, rows=1, ink=FAINT)
             tiles = [name, *([] if top is None else [top]), panel]
             heads.append(below([padded(tile, 0, max(wide, 48)) for tile in tiles], 3))
-        many = max(1, (_WIDTH - left.shape[1]) // (heads[0].shape[1] + _GAP))
+        most = max(1, (_WIDTH - left.shape[1]) // (heads[0].shape[1] + _GAP))
+        many = math.ceil(len(heads) / math.ceil(len(heads) / most))
         lines = [_line(left, heads[start : start + many]) for start in range(0, len(heads), many)]
         heading = "   ".join(caption.split("\n"))
         title = [text.block(heading, lines[0].shape[1], CAPTION, bold=True)] if heading else []
         bands.append(below([*title, *lines], 10))
-    return framed(picture.title, None, below(bands, 24), base=_BASE)
+    axes = text.block("queries downwards, keys to the right", _NARROWEST, SMALL, ink=FAINT)
+    return framed(picture.title, None, below([axes, below(bands, 24)], 10), base=_BASE, paint=on_paper)
 
 
 def _line(names: Tensor, panels: Sequence[Tensor]) -> Tensor:
@@ -54,7 +58,7 @@ def _line(names: Tensor, panels: Sequence[Tensor]) -> Tensor:
 
 
 def _cells(values: Tensor, cell: int, note: str) -> Tensor:
-    panel = blend(torch.full((*values.shape, 3), _BASE), values)
+    panel = on_paper(torch.full((*values.shape, 3), _BASE), values)
     panel = panel.repeat_interleave(cell, 0).repeat_interleave(cell, 1)
     return text.stamp(panel, note) if note else panel
 

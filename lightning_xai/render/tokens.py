@@ -9,14 +9,14 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from lightning_xai.render import text
-from lightning_xai.render.colormap import blend
+from lightning_xai.render.colormap import on_paper
 from lightning_xai.render.dispatch import draw
-from lightning_xai.render.layout import CAPTION, SMALL, below, beside, framed, left
+from lightning_xai.render.layout import CAPTION, SMALL, below, beside, blank, framed, left
 from lightning_xai.render.overlay import strength
 from lightning_xai.render.text import FAINT, INK, PAPER
 from lightning_xai.report import Tokens
 
-_WIDTH, _SIZE, _PAD, _GAP = 960, 13, 5, 3
+_WIDTH, _CAPTION, _SIZE, _PAD, _GAP = 1080, 400, 13, 4, 2
 _BASE = float(PAPER[0])
 _LUMA = torch.tensor([0.299, 0.587, 0.114])
 
@@ -25,16 +25,18 @@ _LUMA = torch.tensor([0.299, 0.587, 0.114])
 def draw_tokens(picture: Tokens) -> Tensor:
     """Each sample's caption, and below it a line of its tokens for each reading: (H, W, 3) uint8."""
     margin = max((text.measure(line, SMALL) for line in picture.lines), default=0) + 12
+    width = min(_WIDTH - margin, max(_natural(tokens) for tokens in picture.tokens))
     parts = []
     for tokens, weights, caption in zip(picture.tokens, picture.weights, picture.captions, strict=True):
         heading = "   ".join(caption.split("\n"))
-        lines = [text.block(heading, _WIDTH, CAPTION, ink=INK, bold=True)] if heading else []
+        lines = [text.block(heading, max(margin + width, _CAPTION), CAPTION, ink=INK, bold=True)] if heading else []
         boxes = [shown(token) for token in tokens]
         for line, row in zip(picture.lines, strength(weights[:, None], picture.scale)[:, 0], strict=True):
-            label = left(text.block(line, margin - 8, SMALL, rows=1, ink=FAINT), margin)
-            lines.append(beside([label, coloured(boxes, row, _WIDTH - margin)], 0, middle=len(picture.lines) == 1))
-        parts.append(below(lines, 5))
-    return framed(picture.title, picture.scale, below(parts, 20), base=_BASE)
+            label = text.block(line, margin - 8, SMALL, rows=1, ink=FAINT)
+            label = left(below([blank(4, 1), label], 0), margin)
+            lines.append(beside([label, coloured(boxes, row, width)], 0))
+        parts.append(below(lines, 6))
+    return framed(picture.title, picture.scale, below(parts, 22), base=_BASE, paint=on_paper)
 
 
 def shown(token: str) -> str:
@@ -42,9 +44,14 @@ def shown(token: str) -> str:
     return token.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "⏎").replace("\n", "⏎").strip() or "␣"
 
 
+def _natural(tokens: Sequence[str]) -> int:
+    """The width of all tokens in one line."""
+    return sum(text.measure(shown(token), _SIZE) + 2 * _PAD + _GAP for token in tokens)
+
+
 def coloured(tokens: Sequence[str], weights: Tensor, width: int) -> Tensor:
     """Tokens on plates of their colours, wrapped to a width: (H, width, 3) uint8."""
-    colors = blend(torch.full((len(tokens), 3), _BASE), weights)
+    colors = on_paper(torch.full((len(tokens), 3), _BASE), weights)
     dark = colors.float() @ _LUMA < 140
     height = text.line_height(_SIZE) + 4
     places = []

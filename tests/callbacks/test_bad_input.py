@@ -267,7 +267,7 @@ def test_a_missing_validation_loader_is_said(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     run = trainer(tmp_path, GradCAM(probe_loader=2), max_epochs=3)
     run.fit(classifier(), loader(), loader(8, seed=1))
-    assert said(caplog, "GradCAM has seen no batch to take its probe from, so there is nothing to explain") == 1
+    assert said(caplog, "GradCAM: no batch was seen to take a probe from, so there is nothing to explain") == 1
     assert run.current_epoch == 3
 
 
@@ -328,7 +328,7 @@ def test_maps_of_nan_are_counted_drawn_as_such_and_the_run_goes_on(tmp_path):
     assert list(scalars[f"{TAG}/zero_maps"].values())[1:] == [0, 0]
     assert all(torch.tensor(list(scalars[f"{TAG}/{name}"].values())).isfinite().all() for name in ("drift", "peak"))
     assert len(images[TAG]) == 3
-    readings = callback._state.history.readings
+    readings = callback.state.history.readings
     report = callback.report(readings[-1].measured, callback.explained, readings)
     assert notes(report.pictures[TAG].maps) == ["NaN"] * 4
     assert [draw(picture).dtype for picture in report.pictures.values()] == [torch.uint8] * 2

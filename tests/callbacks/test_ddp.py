@@ -115,7 +115,7 @@ def answer(fitting, callback):
         "state": state_of(fitting),
         "scalars": {k: v.item() for k, v in fitting.callback_metrics.items() if k.startswith("xai/")},
         "fingerprint": None if callback.explained is None else callback.explained.fingerprint,
-        "moments": callback._state.history.moments,
+        "moments": callback.state.history.moments,
         "epochs": fitting.current_epoch,
     }
 

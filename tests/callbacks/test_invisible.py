@@ -202,7 +202,7 @@ RUNS = {
 def test_training_is_the_same(tmp_path, settings, probe):
     callback = GradCAM(probe_size=4, on_error="raise", probe=given() if probe == "given" else None)
     assert_same(trained(tmp_path, **settings), trained(tmp_path, callback, **settings))
-    assert len(callback._state.history.moments) == 2
+    assert len(callback.state.history.moments) == 2
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -278,7 +278,7 @@ def test_a_compiled_model_trains_the_same(tmp_path, how):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs > 0
     trained(tmp_path, eager, make=lambda: compiled("not"), max_epochs=3)
     assert callback.layer_names == eager.layer_names == {"auto": "backbone"}
-    for one, other in zip(callback._state.history.readings, eager._state.history.readings, strict=True):
+    for one, other in zip(callback.state.history.readings, eager._state.history.readings, strict=True):
         assert torch.equal(one.measured.rows["maps/auto"], other.measured.rows["maps/auto"])
 
 

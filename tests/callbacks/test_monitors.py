@@ -26,7 +26,7 @@ class Scripted(GradCAM):
 
     @property
     def epochs(self):
-        return [epoch for epoch, _ in self._state.history.moments]
+        return [epoch for epoch, _ in self.state.history.moments]
 
 
 class Failing(Scripted):
@@ -79,7 +79,7 @@ def test_early_stopping_counts_every_look_once(tmp_path, caplog, settings, stopp
     fitting = fit(tmp_path, stopping(), callback, **settings)
     assert fitting.current_epoch - 1 == stopped_after
     assert len(callback.epochs) == 4
-    assert len(set(callback._state.history.moments)) == 4
+    assert len(set(callback.state.history.moments)) == 4
     said = [record.message for record in caplog.records if STALE in record.message]
     assert len(said) == bool(schedule)
     assert all(f"EarlyStopping monitors '{DRIFT}'" in text for text in said)

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_xai import GradCAM, Probe, load_run
-from lightning_xai.callbacks import base
+from lightning_xai.callbacks import state as states
 from lightning_xai.callbacks.history import KEPT_BYTES, KEPT_READINGS, History
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.store import RunStore
@@ -202,7 +202,7 @@ def test_resumed_without_store_and_probe_it_captures_again_and_says_if_it_differ
     tmp_path, monkeypatch, caplog, same_data
 ):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(base, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(states, "KEPT_BYTES", 1000)
     first, resumed = Watched(probe_size=4), Watched(probe_size=4)
     run(tmp_path, first, 2)
     shutil.rmtree(tmp_path / "0")
@@ -228,7 +228,7 @@ def test_another_given_probe_is_said(tmp_path, caplog):
 
 def test_a_checkpoint_before_the_probe_is_captured_again_still_holds_the_history(tmp_path, monkeypatch):
     """Resumed without probe and store, and stopped again before the first validation."""
-    monkeypatch.setattr(base, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(states, "KEPT_BYTES", 1000)
     first, resumed, again = Watched(probe_size=4), Watched(probe_size=4), Watched(probe_size=4)
     run(tmp_path, first, 2)
     shutil.rmtree(tmp_path / "0")
@@ -324,7 +324,7 @@ def test_readings_that_vanish_while_training_fail_neither_pictures_nor_checkpoin
 
 
 def test_a_broken_store_costs_the_history_and_not_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(states, "KEPT_BYTES", 1000)
     run(tmp_path, GradCAM(probe_size=4), 1)
     for file in (tmp_path / "0" / "xai").rglob("*.pt"):
         file.write_bytes(b"not a file of torch")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from lightning_xai.callbacks import GradCAM
+from lightning_xai.callbacks import AttentionMaps, GradCAM
 from lightning_xai.callbacks.opening import describe
 from lightning_xai.callbacks.revive import revive
 from lightning_xai.store import RunStore
@@ -39,6 +39,7 @@ def entry(callback, tmp_path):
         GradCAM(variant="layer_cam", layers=["a", "b*"], name="mine", scale="image", every_n_epochs=3),
         GradCAM(target=best, probe=runs.probe(), forward="predict", class_names=["x:y", "z"]),
         Mine(strength=2.5),
+        AttentionMaps(extract={"encoder.0": best}, decode=best, layers="encoder.*"),
     ],
 )
 def test_it_is_what_it_was(tmp_path, callback):

@@ -250,7 +250,7 @@ class AfterSanity(pl.Callback):
         self.callback, self.seen = callback, None
 
     def on_sanity_check_end(self, trainer, pl_module):
-        self.seen = (self.callback.explained, list(self.callback._state.history.moments), self.callback._state.capture)
+        self.seen = (self.callback.explained, list(self.callback.state.history.moments), self.callback.state.capture)
 
 
 def test_the_sanity_check_is_neither_captured_nor_read(tmp_path):
@@ -303,7 +303,7 @@ def test_barebones_works(tmp_path):
     callback = GradCAM(probe_size=2, on_error="raise")
     run = pl.Trainer(barebones=True, max_epochs=2, callbacks=[callback], default_root_dir=tmp_path, accelerator="cpu")
     run.fit(classifier(), train(3), validation())
-    assert callback._state.history.moments == [(0, 3), (1, 6)]
+    assert callback.state.history.moments == [(0, 3), (1, 6)]
 
 
 def test_a_second_fit_goes_on_in_the_same_store(tmp_path):

@@ -1,6 +1,7 @@
 """Runs written straight into stores, without training."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 
@@ -8,6 +9,7 @@ from lightning_xai.callbacks import GradCAM
 from lightning_xai.callbacks.opening import describe
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
+from lightning_xai.report import Curve, Curves, Report, Traces
 from lightning_xai.store import RunStore
 
 CLASSES = ["cat", "dog", "emu"]
@@ -53,3 +55,20 @@ def silent():
     maps = found.rows["maps/auto"].clone()
     maps[1], maps[2, 0, 0], maps[3] = 0, math.nan, maps[3] / 100
     return Measured({**found.rows, "maps/auto": maps}, found.shared)
+
+
+@dataclass(eq=False, kw_only=True)
+class Curious(GradCAM):
+    """Reports curves with a band, and a picture that is no heatmap over an image."""
+
+    def report(self, measured, probe, history):
+        values = [float(reading.measured.shared["peak/auto"]) for reading in history]
+        scalars = {"xai/curious/auto/effect": values[-1]}
+        scalars |= {f"xai/curious/auto/effect_{end}": values[-1] + by for end, by in (("lower", -1), ("upper", 1))}
+        lower, upper = [v - 1 for v in values], [v + 1 for v in values]
+        curve = Curve("stripes", values, lower, upper, [v > 2 for v in values])
+        pictures = {
+            "xai/curious/auto/effects": Curves({"cat": [curve]}, range(len(values)), "epoch", "logits", "effects"),
+            "xai/curious/auto": Traces(None, measured.rows["maps/auto"].mean(1), ["x"] * len(probe), None, "traces"),
+        }
+        return Report(history[-1].epoch, scalars, pictures)

@@ -177,6 +177,17 @@ def test_a_callback_that_a_run_lacks_is_said(show, browser, tmp_path):
     browser.wait("return document.getElementById('warnings').textContent.startsWith('a shows nothing of late')")
 
 
+def test_pictures_of_other_kinds_are_shown_and_chance_is_hollow(show, browser, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "GradCAM", runs.Curious)
+    show(runs.write(tmp_path / "a", name="curious"))
+    last = browser.run("return document.querySelector('.drawn').src")
+    set_slider(browser, 0)
+    assert last.startswith("data:image/png") and browser.run("return document.querySelector('.drawn').src") != last
+    hollow = browser.run("return [...document.querySelectorAll('.chart [transform]')].map((e) => e.className.baseVal)")
+    assert hollow == ["hollow", "hollow", ""]
+    assert browser.run("return document.querySelectorAll('.chart polygon').length") == 1
+
+
 def test_one_run_has_a_page(show, browser, tmp_path):
     show(runs.write(tmp_path / "alone"))
     assert text(browser, "h1") == "What alone looks at"

@@ -1,7 +1,6 @@
 """What is gathered of runs is what their callbacks reported."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 from lightning_xai.callbacks import GradCAM
 from lightning_xai.compare import comparison, gather
 from lightning_xai.compare.comparison import run_names
-from lightning_xai.report import Curve, Curves, Report, Traces
 from lightning_xai.store import load_run
 from tests.compare import runs
 
@@ -138,25 +136,8 @@ def test_names_are_short_and_distinct(folders, names):
     assert run_names([Path(folder) for folder in folders]) == names
 
 
-@dataclass(eq=False, kw_only=True)
-class Curious(GradCAM):
-    """Reports curves with a band, and a picture that is no heatmap over an image."""
-
-    def report(self, measured, probe, history):
-        values = [float(reading.measured.shared["peak/auto"]) for reading in history]
-        scalars = {"xai/curious/auto/effect": values[-1]}
-        scalars |= {f"xai/curious/auto/effect_{end}": values[-1] + by for end, by in (("lower", -1), ("upper", 1))}
-        lower, upper = [v - 1 for v in values], [v + 1 for v in values]
-        curve = Curve("stripes", values, lower, upper, [v > 2 for v in values])
-        pictures = {
-            "xai/curious/auto/effects": Curves({"cat": [curve]}, range(len(values)), "epoch", "logits", "effects"),
-            "xai/curious/auto": Traces(None, measured.rows["maps/auto"].mean(1), ["x"] * len(probe), None, "traces"),
-        }
-        return Report(history[-1].epoch, scalars, pictures)
-
-
 def test_curves_tell_what_chance_explains_and_other_pictures_are_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "GradCAM", Curious)
+    monkeypatch.setattr(runs, "GradCAM", runs.Curious)
     folder = runs.write(tmp_path / "a", name="curious")
     moments = gather(load(folder)).sections[0].tracks[0].moments
     peaks = [moment.scalars["xai/curious/auto/effect"] for moment in moments]

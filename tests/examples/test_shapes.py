@@ -7,13 +7,18 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from shapes import CLASSES, CODES, MARK, SIZE, Shapes, make_shapes
+from shapes import CLASSES, CODES, MARK, SIZE, Shapes, make_marked, make_shapes
+
+
+def patterns_of_codes() -> torch.Tensor:
+    """(codes, pixels of a mark), 0 and 1."""
+    patterns = torch.tensor([[[int(bit) for bit in row] for row in code] for code in CODES])
+    return patterns.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1)
 
 
 def told(shapes: Shapes) -> float:
     """How often the mark's code is the label's."""
-    patterns = torch.tensor([[[int(bit) for bit in row] for row in code] for code in CODES])
-    patterns = patterns.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1)
+    patterns = patterns_of_codes()
     marks = shapes.images[:, 0][shapes.mark].view(-1, MARK * MARK) > 0.5
     codes = (marks[:, None] == patterns.bool()).all(2)
     assert (codes.sum(1) == 1).all()
@@ -23,6 +28,19 @@ def told(shapes: Shapes) -> float:
 @pytest.mark.parametrize(("correlation", "expected"), [(1.0, 1.0), (0.5, 0.625), (0.0, 0.25)])
 def test_the_mark_tells_the_label_as_often_as_asked(correlation: float, expected: float) -> None:
     assert told(make_shapes(2000, correlation=correlation, seed=0)) == pytest.approx(expected, abs=0.04)
+
+
+@pytest.mark.parametrize("code", range(len(CODES)))
+def test_marked_images_share_one_code_in_corners_drawn_at_random(code: int) -> None:
+    images = make_marked(80, code=code, seed=4)
+    edge = slice(0, MARK), slice(SIZE - MARK, SIZE)
+    corners = torch.stack([images[:, 0, rows, columns].flatten(1) for rows in edge for columns in edge], 1) > 0.5
+    found = (corners == patterns_of_codes()[code].bool()).all(2)
+    assert (found.sum(1) == 1).all()
+    assert found.any(0).all()
+    shapes = make_shapes(80, correlation=0.0, seed=4)
+    assert set(shapes.labels.tolist()) == set(range(len(CLASSES)))
+    assert not (images != shapes.without_mark).any(1)[shapes.object].any()
 
 
 def test_shape_and_mark_never_overlap_and_are_all_that_is_taken_away() -> None:

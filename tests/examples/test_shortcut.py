@@ -1,4 +1,4 @@
-"""The planted truth: Grad-CAM finds the mark where the network leans on it, and the shape where it does not."""
+"""The planted truth: Grad-CAM and TCAV find the mark where the network leans on it, and not where it does not."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lightning_xai import load_run
 
 TAG = "xai/grad_cam/auto"
+EFFECT = "xai/tcav/features.10/disc/mark/effect"
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,41 @@ def read_events(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
 
 
+def train(run_example, root: Path, correlation: float, seed: int = 0) -> Trained:
+    done = run_example("shortcut.py", "--correlation", correlation, "--seed", seed, folder=root)
+    assert done.returncode == 0, done.stderr
+    name = f"correlation-{correlation}" + (f"-seed-{seed}" if seed else "")
+    folder = root / "runs" / "shortcut" / name
+    return Trained(done.stdout, folder, read_events(folder))
+
+
 @pytest.fixture(scope="module")
 def trained(run_example, tmp_path_factory) -> dict[float, Trained]:
     root = tmp_path_factory.mktemp("shortcut")
-    runs = {}
-    for correlation in (1.0, 0.5):
-        done = run_example("shortcut.py", "--correlation", correlation, folder=root)
-        assert done.returncode == 0, done.stderr
-        folder = root / "runs" / "shortcut" / f"correlation-{correlation}"
-        runs[correlation] = Trained(done.stdout, folder, read_events(folder))
-    return runs
+    return {correlation: train(run_example, root, correlation) for correlation in (1.0, 0.5)}
+
+
+def check_effect_where_the_mark_always_tells(run: Trained) -> float:
+    effect, band = run.curve(EFFECT), run.curve(f"{EFFECT}_upper")
+    assert len(effect) == 6
+    assert effect[-1] > max(1.5, 4 * effect[0])
+    assert all(value > upper for value, upper in zip(effect, band, strict=True))
+    assert run.curve(EFFECT.replace("effect", "p_value"))[-1] < 1e-3
+    assert run.curve("truth/accuracy_without_mark")[-1] < 0.6
+    return effect[-1]
+
+
+def check_effect_where_the_mark_half_tells(run: Trained, always: float) -> None:
+    assert run.curve(EFFECT)[-1] < 0.25 * always
+    assert run.curve("truth/accuracy_without_mark")[-1] > 0.8
+
+
+def check_effect_where_the_mark_tells_nothing(run: Trained) -> None:
+    # one-sided, as the test is: a mark that speaks against the class is no shortcut to it
+    assert run.curve(EFFECT)[-1] <= run.curve(f"{EFFECT}_upper")[-1]
+    assert run.curve(EFFECT.replace("effect", "p_value"))[-1] > 0.05
+    lost = run.curve("truth/accuracy_with_mark")[-1] - run.curve("truth/accuracy_without_mark")[-1]
+    assert lost < 0.2
 
 
 def test_a_mark_that_always_tells_holds_most_of_the_relevance(trained) -> None:
@@ -69,6 +95,50 @@ def test_the_share_on_the_mark_follows_the_causal_share(trained) -> None:
         for name in (f"{TAG}/share/mark", "truth/causal_share_of_mark")
     )
     assert torch.corrcoef(torch.stack([shares, causes]))[0, 1] > 0.9
+
+
+def test_the_effect_of_the_mark_rises_where_it_always_tells_and_stays_low_where_it_half_does(trained) -> None:
+    always = check_effect_where_the_mark_always_tells(trained[1.0])
+    check_effect_where_the_mark_half_tells(trained[0.5], always)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_effect_of_the_mark_tells_the_truth_for_every_seed(run_example, tmp_path, seed) -> None:
+    always = check_effect_where_the_mark_always_tells(train(run_example, tmp_path, 1.0, seed))
+    check_effect_where_the_mark_half_tells(train(run_example, tmp_path, 0.5, seed), always)
+    check_effect_where_the_mark_tells_nothing(train(run_example, tmp_path, 0.0, seed))
+
+
+def test_the_summary_tells_the_effect_and_its_band(trained) -> None:
+    for run in trained.values():
+        (line,) = (line for line in run.output.splitlines() if line.startswith("effect of the mark's concept"))
+        told = [run.curve(f"{EFFECT}{end}")[-1] for end in ("", "_lower", "_upper")]
+        assert line == (
+            "effect of the mark's concept in logits, and the random band: {:.2f}, {:.2f} to {:.2f}".format(*told)
+        )
+        assert len(run.events.Images("xai/tcav/features.10/effects")) == 6
+        with Image.open(run.folder / "effects.png") as picture:
+            assert min(picture.size) > 400
+
+
+def test_runs_side_by_side(run_example, trained, tmp_path) -> None:
+    folders = [run.folder for run in trained.values()]
+    done = run_example("side_by_side.py", *folders, "--output", "both.png", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "both.png") as both, Image.open(folders[0] / "effects.png") as one:
+        assert both.width > 1.3 * one.width
+    done = run_example("side_by_side.py", tmp_path, folder=tmp_path)
+    assert done.returncode != 0
+
+
+def test_a_run_ends_once_the_effect_passes_a_threshold(run_example, tmp_path) -> None:
+    tiny = ("--epochs", 4, "--images", 64, "--stop-at-effect", -100)
+    done = run_example("shortcut.py", *tiny, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "stopped after epoch 0: the mark's effect passed -100.0" in done.stdout
+    folder = tmp_path / "runs" / "shortcut" / "correlation-1.0"
+    assert len(read_events(folder).Scalars(EFFECT)) == 1
 
 
 def test_both_runs_explain_the_same_images_in_one_logdir(trained) -> None:

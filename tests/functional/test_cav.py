@@ -62,7 +62,7 @@ def test_accuracy_is_that_of_refits_without_the_example(name: str) -> None:
             assert float(cavs.accuracy[i, j]) == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("logistic", 0.02), ("ridge", 1e-8), ("svm", 0.05), ("mean", 1e-8)])
+@pytest.mark.parametrize(("name", "tolerance"), [("logistic", 0.002), ("ridge", 1e-8), ("svm", 0.08), ("mean", 1e-8)])
 def test_held_out_decisions(name: str, tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for function in ("without_one", "mean_without_one"):

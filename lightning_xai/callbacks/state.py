@@ -1,0 +1,51 @@
+"""State: what one callback knows of the run that goes on."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning_xai.callbacks.capture import Capture
+from lightning_xai.callbacks.history import KEPT_BYTES, History
+from lightning_xai.probe import Probe, tensors
+
+
+@dataclass
+class State:
+    """What one callback knows of the run that goes on.
+
+    Args:
+        history: its readings.
+        probe: what is explained, as it is displayed; None until it is captured.
+        prepared: the same as the model takes it.
+        expected: the fingerprint of what an earlier part of this run explained.
+        capture: the probe to be, while batches pass by.
+        like: the structure of this run's batches, with empty tensors.
+        validations: how many there have been.
+        logged: the scalars of the latest reading.
+        unlogged: loggers that failed in the background, and why, until it is told.
+    """
+
+    history: History
+    probe: Probe | None = None
+    prepared: Probe | None = None
+    expected: str | None = None
+    capture: Capture | None = None
+    like: Any = None
+    validations: int = 0
+    logged: dict[str, float] = field(default_factory=dict)
+    unlogged: deque[tuple[str, Exception]] = field(default_factory=deque)
+
+    def saved(self) -> dict[str, Any]:
+        """For a checkpoint: tensors and primitives; nothing before there is a probe."""
+        if self.probe is None and self.expected is None:
+            return {}
+        size = 0 if self.probe is None else sum(t.numel() * t.element_size() for t in tensors(self.probe.inputs))
+        return {
+            "fingerprint": self.expected if self.probe is None else self.probe.fingerprint,
+            "probe": None if self.probe is None or size >= KEPT_BYTES else self.probe.state(),
+            "history": self.history.state(),
+            "validations": self.validations,
+            "logged": dict(self.logged),
+        }
