@@ -12,7 +12,10 @@ demo: $(VENV)/.package
 	@echo
 	$(BIN)/python examples/shortcut.py --correlation 0.5
 	@echo
-	@echo "Side by side: $(BIN)/tensorboard --logdir runs/shortcut --samples_per_plugin images=1000"
+	$(BIN)/lightning-xai compare runs/shortcut/correlation-1.0 runs/shortcut/correlation-0.5 --out runs/shortcut/compare.html
+	@echo
+	@echo "Both runs on one page, in a browser: runs/shortcut/compare.html"
+	@echo "In TensorBoard: $(BIN)/tensorboard --logdir runs/shortcut --samples_per_plugin images=1000"
 	@echo "The film and the concept's curve of each run: runs/shortcut/correlation-*/{filmstrip,effects}.png"
 
 # The README's pictures are the demo's own; beside its two runs, one whose mark tells nothing.
@@ -36,6 +39,8 @@ lint: $(VENV)/.dev
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/grad_cam.py
+	$(BIN)/python benchmarks/tcav.py
+	$(BIN)/python benchmarks/attention.py
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -25,10 +25,10 @@ from lightning_xai.concept import drawn
 from lightning_xai.render import draw
 
 
-def make_concepts(folder: Path | None, size: int) -> list[Concept | str] | str:
-    """A folder's concepts by its path, which TCAV prepares as its probe is; or a few that are generated."""
+def make_concepts(folder: Path | None, size: int) -> list[Concept | str]:
+    """The folders of a folder, whose images TCAV prepares as its probe is; or a few concepts that are generated."""
     if folder is not None:
-        return str(folder)
+        return [str(found) for found in Concept.folders_in(folder)]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
 
     def examples(kind: str) -> Tensor:

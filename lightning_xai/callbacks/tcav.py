@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -79,6 +79,7 @@ class TCAV(Explanation):
         self._check_classes()
         check_test(self.test, len(self.concepts), self.random_sets)
         self._sets: Sets | None = None
+        self._constant: set[str] = set()
         super().__post_init__()
 
     def _check_classes(self) -> None:
@@ -140,6 +141,7 @@ class TCAV(Explanation):
         if self._sets is None:
             self._sets = self._examples.prepared(run, probe)
         layers = list(self.layer_names)
+        modules = find_layers(run.model, layers)
 
         def activated(batches: Sequence[Inputs]) -> dict[str, Tensor]:
             return activations(run.model, on_device(batches, run.device), layers, forward=run, batch_size=BATCH)
@@ -158,34 +160,34 @@ class TCAV(Explanation):
         shared: dict[str, Tensor] = {}
         for layer in layers:
             given = {name: found.pop(layer) for name, found in concepts.items()}
-            sound = dict(self._sound(layer, given)) or given
-            cavs = fit_cavs(
-                sound, [found.pop(layer) for found in randoms], classifier=self.classifier, C=self.C, pool=self.pool
-            )
-            sensitivities = cavs.sensitivities(gradients.pop(layer))
-            scores = score_concepts(
-                sensitivities,
-                probe.targets,
-                names=cavs.names,
-                separation=cavs.separation,
-                classes=self.classes,
-                test=self.test,
-            )
-            if scores.constant_gradient.any():
-                module = find_layers(run.model, layer)[layer]
-                better = earlier_layer(run.model, probe.inputs, probe.targets, module, forward=run)
-                self.say(constant_gradient_message(layer, better))
-            found = measured_effects(layer, cavs, sensitivities, scores, self.concept_names)
+            against = [found.pop(layer) for found in randoms]
+            found = self._effects(layer, given, against, gradients.pop(layer), probe.targets)
             rows |= found.rows
             shared |= found.shared
+            if found.shared[f"constant_gradient/{layer}"].any() and layer not in self._constant:
+                self._constant.add(layer)
+                better = earlier_layer(run.model, probe.inputs, probe.targets, modules[layer], forward=run)
+                self.say(constant_gradient_message(layer, better).removesuffix("."))
         return Measured(rows, shared)
 
-    def _sound(self, layer: str, given: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        for name, examples in given.items():
-            if examples.isfinite().all():
-                yield name, examples
-            else:
-                self.say(f"concept {name!r} has NaN or infinity at layer {layer!r}: it is left out there")
+    def _effects(
+        self, layer: str, given: dict[str, Tensor], randoms: list[Tensor], gradients: Tensor, targets: Tensor
+    ) -> Measured:
+        sound = {name: examples for name, examples in given.items() if examples.isfinite().all()}
+        for name in given.keys() - sound.keys():
+            self.say(f"concept {name!r} has NaN or infinity at layer {layer!r}: it is left out there")
+        # where none is sound, the error of all names the first
+        cavs = fit_cavs(sound or given, randoms, classifier=self.classifier, C=self.C, pool=self.pool)
+        sensitivities = cavs.sensitivities(gradients)
+        scores = score_concepts(
+            sensitivities,
+            targets,
+            names=cavs.names,
+            separation=cavs.separation,
+            classes=self.classes,
+            test=self.test,
+        )
+        return measured_effects(layer, cavs, sensitivities, scores, self.concept_names)
 
     def report(self, measured: Measured, probe: Probe, history: Sequence[Reading]) -> Report:
         scalars: dict[str, float] = {}

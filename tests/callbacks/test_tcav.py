@@ -347,14 +347,13 @@ def test_a_resumed_run_goes_on_with_the_same_random_sets(tmp_path):
     checkpointed(tmp_path / "straight", 3, "run", probe=probe)
     checkpointed(tmp_path / "stopped", 1, "first", probe=probe)
     ckpt = tmp_path / "stopped" / "kept" / "first-epoch=0.ckpt"
-    resumed = checkpointed(tmp_path / "stopped", 3, "second", ckpt, probe=probe)
+    checkpointed(tmp_path / "stopped", 3, "second", ckpt, probe=probe)
     straight = load_run(tmp_path / "straight").readings["tcav"]
     stopped = load_run(tmp_path / "stopped" / "second").readings["tcav"]
     assert [reading.epoch for reading in stopped] == [0, 1, 2]
     for one, other in zip(straight, stopped, strict=True):
         for name, values in one.measured.shared.items():
             assert torch.equal(values, other.measured.shared[name]), name
-    assert len(resumed._state.history.readings) == 3
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")

@@ -136,7 +136,7 @@ function legend(part) {
   }
   pen.putImageData(row, 0, 0);
   const tops = element("span");
-  held.append("relevance 0", bar, tops);
+  held.append("0", bar, tops);
   held.update = () => {
     const having = group.runs.flatMap((run, index) => run?.heats[part] ? [index] : []);
     const kind = scaleKind();
@@ -357,7 +357,7 @@ async function show(index) {
   const own = group.runs.some((run) => Object.values(run?.heats ?? {}).some((heats) => heats.own));
   document.querySelector(`input[value=${own ? "map" : "run"}]`).checked = true;
   warnings();
-  const what = frames.length ? "Heat marks what speaks for the explained class. " : "";
+  const what = frames.length ? "Heat marks where the map named above each column is large. " : "";
   $("lead").textContent = `${what}Move through training with the slider or the arrow keys.`;
   const named = (kind) => [...new Set(group.runs.flatMap((run) => Object.keys(run?.[kind] ?? {})))];
   const parts = [...named("heats").map(samples), ...named("drawn").map(drawn)];

@@ -1,0 +1,52 @@
+"""The planted truth: relevance finds the keyword that decides, not the worthless word before it."""
+
+import pytest
+
+from lightning_xai import load_run
+
+
+def shares(output: str) -> dict[str, tuple[float, float]]:
+    """The summary: what was looked at -> its share on the keyword, and on the worthless word."""
+    lines = output.partition("share on")[2].splitlines()[1:]
+    rows = [line.split() for line in lines if len(line.split()) == 3]
+    return {name: (float(keyword), float(worthless)) for name, keyword, worthless in rows if keyword[0].isdigit()}
+
+
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_relevance_tells_the_keyword_from_the_worthless_word(run_example, tmp_path, model) -> None:
+    done = run_example("text.py", "--model", model, "--epochs", 3, "--sentences", 1000, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    keyword, worthless = shares(done.stdout)["relevance"]
+    assert keyword > 0.4
+    assert keyword >= 3 * worthless
+    run = load_run(tmp_path / "runs" / "text")
+    assert len(run.readings["attention_maps"]) == 3
+    assert run.probes["attention_maps"].tokens[0][0] == "[CLS]"
+    assert "tensorboard --logdir runs/text" in done.stdout
+
+
+@pytest.mark.parametrize("order", ["sentence first", "label first"])
+def test_a_file_of_labelled_sentences(run_example, tmp_path, order) -> None:
+    samples = [("a fine film", "good"), ("a dull plot", "bad")] * 10
+    rows = [pair if order == "sentence first" else pair[::-1] for pair in [("sentence", "label"), *samples]]
+    (tmp_path / "data.tsv").write_text("\n".join("\t".join(row) for row in rows))
+    done = run_example("text.py", "--data", "data.tsv", "--epochs", 1, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "16 training and 4 validation sentences, 9 words" in done.stdout
+    assert list(load_run(tmp_path / "runs" / "text").probes["attention_maps"].class_names) == ["bad", "good"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "data.tsv is no file"),
+        ("", "data.tsv needs a sentence and a label with one tab between them"),
+        ("good\tgood\nno tab here", "data.tsv, line 2, needs a sentence and a label"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(run_example, tmp_path, content, message) -> None:
+    if content is not None:
+        (tmp_path / "data.tsv").write_text(content)
+    done = run_example("text.py", "--data", "data.tsv", folder=tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr
