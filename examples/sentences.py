@@ -31,7 +31,7 @@ def make_sentences(number: int, seed: int = 0) -> list[Sentence]:
 
 
 def read_sentences(path: Path) -> list[Sentence]:
-    """Lines of a sentence and its label, either first, with a tab between; a first line of names is left out."""
+    """Lines of a sentence and its label, either first, with a tab between; a first line may name them."""
     if not path.is_file():
         raise SystemExit(f"{path} is no file")
     lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -39,10 +39,12 @@ def read_sentences(path: Path) -> list[Sentence]:
     if wrong is not None or not lines:
         place = f", line {wrong}," if wrong is not None else ""
         raise SystemExit(f"{path}{place} needs a sentence and a label with one tab between them")
-    if {part.strip().lower() for part in lines[0]} & {"sentence", "text", "label"}:
-        lines = lines[1:]
-    first, second = ({parts[side].strip() for parts in lines} for side in (0, 1))
-    label = 0 if len(first) < len(second) else 1  # labels are few
+    names = [part.strip().lower() for part in lines[0]]
+    if "label" in names:
+        label, lines = names.index("label"), lines[1:]
+    else:  # labels are few
+        first, second = ({parts[side] for parts in lines} for side in (0, 1))
+        label = 0 if len(first) < len(second) else 1
     return [(parts[1 - label].split(), parts[label].strip()) for parts in lines]
 
 

@@ -61,17 +61,17 @@ def test_from_dataset_takes_the_samples_by_index():
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        (dict(inputs="words"), TypeError, "got str: give a tensor, a tuple or a mapping"),
-        (dict(inputs=torch.zeros(0, 3)), ValueError, "at least one sample"),
-        (dict(inputs=(torch.zeros(2, 3), torch.zeros(3, 3))), ValueError, r"disagree .* \[2, 3\]"),
-        (dict(inputs=images(), targets=torch.arange(3)), ValueError, "3 targets were given for 4 samples"),
-        (dict(inputs=images(), targets=torch.rand(4)), TypeError, r"torch.float32 tensor of shape \(4,\)"),
-        (dict(inputs=images(), targets=[0, 1, 2, 3]), TypeError, "the targets are a list"),
-        (dict(inputs=images(), targets=torch.arange(4), class_names=["a"]), ValueError, "target 3 has no name among 1"),
-        (dict(inputs=images(), masks={"m": torch.zeros(4, 7, 8) > 0}), ValueError, r"expected \(4, 8, 8\)"),
-        (dict(inputs=images(), masks={"m": torch.zeros(4, 8, 8)}), TypeError, r"compare it \(mask > 0\)"),
-        (dict(inputs=images(), tokens=[["a"]]), ValueError, "1 token lists were given for 4"),
-        (dict(inputs=images(), mean=[0.5] * 3), ValueError, "mean and std belong together"),
+        ({"inputs": "words"}, TypeError, "got str: give a tensor, a tuple or a mapping"),
+        ({"inputs": torch.zeros(0, 3)}, ValueError, "at least one sample"),
+        ({"inputs": (torch.zeros(2, 3), torch.zeros(3, 3))}, ValueError, r"disagree .* \[2, 3\]"),
+        ({"inputs": images(), "targets": torch.arange(3)}, ValueError, "3 targets were given for 4 samples"),
+        ({"inputs": images(), "targets": torch.rand(4)}, TypeError, r"torch.float32 tensor of shape \(4,\)"),
+        ({"inputs": images(), "targets": [0, 1, 2, 3]}, TypeError, "the targets are a list"),
+        ({"inputs": images(), "targets": torch.arange(4), "class_names": ["a"]}, ValueError, "target 3 has no name"),
+        ({"inputs": images(), "masks": {"m": torch.zeros(4, 7, 8) > 0}}, ValueError, r"expected \(4, 8, 8\)"),
+        ({"inputs": images(), "masks": {"m": torch.zeros(4, 8, 8)}}, TypeError, r"compare it \(mask > 0\)"),
+        ({"inputs": images(), "tokens": [["a"]]}, ValueError, "1 token lists were given for 4"),
+        ({"inputs": images(), "mean": [0.5] * 3}, ValueError, "mean and std belong together"),
     ],
 )
 def test_bad_input_is_named(arguments, error, text):

@@ -25,14 +25,15 @@ def test_relevance_tells_the_keyword_from_the_worthless_word(run_example, tmp_pa
     assert "tensorboard --logdir runs/text" in done.stdout
 
 
-@pytest.mark.parametrize("order", ["sentence first", "label first"])
-def test_a_file_of_labelled_sentences(run_example, tmp_path, order) -> None:
-    samples = [("a fine film", "good"), ("a dull plot", "bad")] * 10
-    rows = [pair if order == "sentence first" else pair[::-1] for pair in [("sentence", "label"), *samples]]
+@pytest.mark.parametrize(("order", "header"), [("sentence first", False), ("label first", True)])
+def test_a_file_of_labelled_sentences(run_example, tmp_path, order, header) -> None:
+    samples = [("a fine film", "good"), ("a dull plot", "bad"), ("a fine plot", "good"), ("a dull film", "bad")] * 5
+    named = [("sentence", "label"), *samples] if header else samples
+    rows = [pair if order == "sentence first" else pair[::-1] for pair in named]
     (tmp_path / "data.tsv").write_text("\n".join("\t".join(row) for row in rows))
     done = run_example("text.py", "--data", "data.tsv", "--epochs", 1, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "16 training and 4 validation sentences, 9 words" in done.stdout
+    assert "16 training and 4 validation sentences, 8 words" in done.stdout
     assert list(load_run(tmp_path / "runs" / "text").probes["attention_maps"].class_names) == ["bad", "good"]
 
 
