@@ -23,6 +23,10 @@ pictures: demo
 	mkdir -p assets
 	$(BIN)/python examples/shortcut.py --correlation 0.0
 	$(BIN)/python examples/side_by_side.py $(foreach c,1.0 0.5 0.0,runs/shortcut/correlation-$c) --output assets/effects.png
+	$(BIN)/python examples/vision_transformer.py
+	$(BIN)/python examples/text.py --model transformer --epochs 4 --probe 4
+	cp runs/vision_transformer/correlation-1.0/relevance.png assets/relevance-vision.png
+	cp runs/text/transformer/relevance.png assets/relevance-text.png
 	for c in 1.0 0.5; do cp runs/shortcut/correlation-$$c/filmstrip.png assets/filmstrip-correlation-$$c.png; done
 
 test: $(VENV)/.dev

@@ -8,8 +8,8 @@ One process, one thread, seconds of CPU time. A ResNet-18 with random weights, 5
 images each, two layers with 50,176 and 25,088 features, 16 probes of each of two classes. Ours fits all concept
 and random pairs, the pairs of random sets that the significance needs, and 20 resampled fits of each pair; the
 peers fit the 100 concept and random pairs only. Their fits are timed on a few pairs and multiplied, which the table
-says by `x`. Captum's best path is its TCAV with a closed-form classifier, ridge, in place of its own; its default is
-the same with the measured difference between the two classifiers added for each pair.
+says by `x`. Captum's whole reading is run with a closed-form classifier, ridge, so that its answers can be compared;
+its default is the same with the measured difference between the two classifiers added for each pair.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def against_captum(
             results[target] = tcav.interpret(inputs[targets == target], experiments, target=target)
 
     with tempfile.TemporaryDirectory() as folder, quiet():
-        best = timed(partial(read, folder), CPU)
+        with_ridge = timed(partial(read, folder), CPU)
     cosines = []
     with tempfile.TemporaryDirectory() as folder, quiet():
         tcav = TCAV(model, list(LAYERS), classifier=SGD(), save_path=folder)
@@ -224,9 +224,11 @@ def against_captum(
     print(f"    cosine of its direction with the converged one: {min(cosines):.2f} to {max(cosines):.2f}")
     print(f"{'the whole reading':<36} {'s':>9}   {'/ ours':>7}")
     print(f"  {'ours':<34} {ours:9.2f}")
-    print(f"  {'Captum, best path':<34} {best:9.2f}   {best / ours:7.2f}{verdict(best >= 2.5 * ours, '>= 2.5')}")
-    default = best + fits["sgd"] - fits["ridge"]
+    default = with_ridge + fits["sgd"] - fits["ridge"]
+    fastest = min(default, with_ridge)
+    print(f"  {'Captum, ridge as its classifier':<34} {with_ridge:9.2f}   {with_ridge / ours:7.2f}")
     print(f"  {'Captum, default':<34} {default:9.2f} x {default / ours:7.2f}{verdict(default >= 8 * ours, '>= 8')}")
+    print(f"  the faster of the two: {fastest / ours:.2f}{verdict(fastest >= 2.5 * ours, '>= 2.5')}")
     print(f"  largest difference of a sign score, ridge beside ridge: {apart:.4f}")
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from PIL import Image
 from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.loggers import TensorBoardLogger
 from sentences import KEYWORDS, WORTHLESS, Sentence, Vocabulary, make_sentences, read_sentences
@@ -25,6 +26,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_xai import AttentionMaps, load_run
+from lightning_xai.render import draw
 
 LONGEST = 64
 
@@ -116,6 +118,13 @@ def print_shares(folder: Path) -> None:
         print(f"{key.removeprefix('maps/'):30} {shares[0]:10.3f} {shares[1]:10.3f}")
 
 
+def save_relevance(folder: Path) -> Path:
+    pictures = load_run(folder).readings["attention_maps"][-1].report().pictures
+    path = folder / "relevance.png"
+    Image.fromarray(draw(pictures["xai/attention_maps/relevance"]).numpy()).save(path)
+    return path
+
+
 def tensors(sentences: list[Sentence], vocabulary: Vocabulary, classes: list[str], length: int) -> TensorDataset:
     labels = torch.tensor([classes.index(label) for _, label in sentences])
     dataset = TensorDataset(vocabulary.encode(sentences, length), labels)
@@ -166,7 +175,8 @@ def main() -> None:
     )
     if args.data is None:
         print_shares(Path(logger.log_dir))
-    print(f"\ntensorboard --logdir {args.output / 'text'} --samples_per_plugin images=1000")
+    print(f"\nthe relevance over the run: {save_relevance(Path(logger.log_dir))}")
+    print(f"tensorboard --logdir {args.output / 'text'} --samples_per_plugin images=1000")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class Tokens(Picture):
         weights: N tensors (T, number of the sample's tokens) float, as measured.
         captions: N strings; a newline starts a new part.
         lines: T strings, one a reading (``"epoch 3"``).
-        scale: the value that takes the last colour in every line.
+        scale: the value that takes the last colour in every line; None scales each line by its own maximum.
         title: one line above.
     """
 
@@ -104,7 +104,7 @@ class Tokens(Picture):
     weights: Sequence[Tensor]
     captions: Sequence[str]
     lines: Sequence[str]
-    scale: float
+    scale: float | None
     title: str
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,8 @@ class AttentionMaps(Explanation):
         extract: by layer name, a function of a call's (module, args, kwargs, output) that returns its weights
             (N, heads, queries, keys), for kernels that hide them.
         decode: a function of one sample's token ids (L,) that returns its tokens, where the probe has none.
+        scale: ``"run"`` draws a layer on one colour scale, the largest value so far; ``"image"`` each image, or line
+            of a text, on its own.
 
     The other settings are those of every explanation; ``target`` is what relevance speaks for.
     """
@@ -69,6 +71,7 @@ class AttentionMaps(Explanation):
     probe_size: int = 8
     extract: dict[str, str | Callable[..., Tensor]] | None = None
     decode: str | Callable[[Tensor], Sequence[str]] | None = None
+    scale: Literal["run", "image"] = "run"
 
     _tags: list[str] = field(default_factory=list, init=False, repr=False)
 
@@ -76,6 +79,8 @@ class AttentionMaps(Explanation):
         self.at_least_one("probe_size")
         if isinstance(self.decode, str):
             self.decode = import_object(self.decode)
+        if self.scale not in ("run", "image"):
+            raise ValueError(f"scale={self.scale!r} is unknown: give 'run' or 'image'")
         super().__post_init__()
 
     @property
@@ -218,7 +223,8 @@ class AttentionMaps(Explanation):
         for key in _with(measured, "maps/"):
             row, tag = f"maps/{key}", f"{self.tag}/{key}"
             title = f"{TITLES.get(key, f'Attention of {key}')}, epoch {epoch}"
-            scale = max(float(r.measured.shared.get(f"peak/{key}", 0.0)) for r in history)
+            peak = max(float(r.measured.shared.get(f"peak/{key}", 0.0)) for r in history)
+            scale = peak if self.scale == "run" else None
             if measured.rows[row].ndim == 2:
                 pictures[tag] = sequence_picture(row, title, probe, history, scale)
                 continue

@@ -13,7 +13,7 @@ from lightning_xai.callbacks.attempt import attempt
 from lightning_xai.callbacks.namespaces import LightningModule, Trainer
 from lightning_xai.callbacks.run import Run
 from lightning_xai.functional.hooks import inspecting
-from lightning_xai.loggers import log_report
+from lightning_xai.loggers import Files, log_report
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Report
@@ -75,7 +75,8 @@ def _publish(explanation: Explanation, trainer: Trainer, measured: Measured, ste
             explanation.warn(error, f"the reading could not be written to {history.store.folder}")
     if stage == "fit":
         history.readings.append(reading)
-    task = partial(_log, explanation, opening.sinks(trainer, history.store), report, step)
+    files = Files(None if history.store is None else history.store.folder)
+    task = partial(_log, explanation, opening.sinks(trainer, history.store), files, report, step)
     if explanation.background:
         background.worker_of(trainer).submit(task)
     else:
@@ -84,18 +85,20 @@ def _publish(explanation: Explanation, trainer: Trainer, measured: Measured, ste
     return dict(report.scalars)
 
 
-def _log(explanation: Explanation, loggers: list[Any], report: Report, step: int) -> None:
+def _log(explanation: Explanation, loggers: list[Any], files: Files, report: Report, step: int) -> None:
+    """Log into every logger; what one of them does not take is kept as files."""
     for logger in loggers:
         _, error = attempt(partial(log_report, logger, report, step))
         if error is not None:
-            explanation.state.unlogged.append((type(logger).__name__, error))
+            _, lost = attempt(partial(log_report, files, report, step))
+            instead = "" if files.folder is None or lost is not None else f"; they are files in {files.folder}"
+            explanation.state.unlogged.append((error, f"{type(logger).__name__} took no pictures{instead}"))
 
 
 def tell_unlogged(explanation: Explanation) -> None:
     """Warn of the loggers that failed in the background: here, where a warning that is an error ends no worker."""
     while explanation.state.unlogged:
-        logger, error = explanation.state.unlogged.popleft()
-        explanation.warn(error, f"{logger} took no pictures")
+        explanation.warn(*explanation.state.unlogged.popleft())
 
 
 def _keep(explanation: Explanation, store: RunStore, probe: Probe, reading: Reading, stage: str) -> Reading:

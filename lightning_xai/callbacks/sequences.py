@@ -48,7 +48,7 @@ def placed_tokens(probe: Probe, real: Tensor) -> list[tuple[list[int], list[str]
     return placed
 
 
-def sequence_picture(key: str, title: str, probe: Probe, history: Sequence[Reading], scale: float) -> Picture:
+def sequence_picture(key: str, title: str, probe: Probe, history: Sequence[Reading], scale: float | None) -> Picture:
     """The tokens coloured by ``rows[key]`` (N, L), a line a reading; strips of the latest where no tokens fit."""
     readings = comparable(key, history)
     latest = readings[-1].measured.rows

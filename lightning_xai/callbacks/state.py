@@ -24,7 +24,7 @@ class State:
         like: the structure of this run's batches, with empty tensors.
         validations: how many there have been.
         logged: the scalars of the latest reading.
-        unlogged: loggers that failed in the background, and why, until it is told.
+        unlogged: what made loggers fail in the background, and what came of it, until it is told.
     """
 
     history: History
@@ -35,7 +35,7 @@ class State:
     like: Any = None
     validations: int = 0
     logged: dict[str, float] = field(default_factory=dict)
-    unlogged: deque[tuple[str, Exception]] = field(default_factory=deque)
+    unlogged: deque[tuple[Exception, str]] = field(default_factory=deque)
 
     def saved(self) -> dict[str, Any]:
         """For a checkpoint: tensors and primitives; nothing before there is a probe."""

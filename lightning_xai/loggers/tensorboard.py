@@ -27,9 +27,10 @@ def open_run(logger: Any, opening: Opening) -> None:
 
 
 def log_report(logger: Any, report: Report, step: int) -> None:
-    """Write the pictures; TensorBoard keeps no tables."""
+    """Write the pictures, to the disk: a run that is killed keeps them. TensorBoard keeps no tables."""
     for tag, picture in report.pictures.items():
         logger.experiment.add_image(prefixed(logger, tag), draw(picture), step, dataformats="HWC")
+    logger.experiment.flush()
 
 
 def _chart(logger: Any, tags: Sequence[str]) -> list[Any]:

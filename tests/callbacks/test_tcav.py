@@ -239,9 +239,9 @@ class Noisy(Samples):
         return image + torch.rand(1) + random.random() + numpy.random.rand(), label  # noqa: NPY002
 
 
-def random_batches(folder, seed, epochs=2):
+def random_batches(folder, seed, global_seed, epochs=2):
     seen = Seen()
-    model = classifier(seed=7)
+    model = classifier(global_seed)
     fit(folder, tcav(forward=seen, seed=seed), model=model, val=DataLoader(Noisy(24, seed=1), 4), max_epochs=epochs)
     sets, probe = 4, 1
     readings = [seen.batches[start : start + 1 + sets + probe] for start in range(0, len(seen.batches), 2 + sets)]
@@ -249,9 +249,9 @@ def random_batches(folder, seed, epochs=2):
 
 
 def test_random_sets_are_the_same_all_through_a_run_and_for_the_same_seed(tmp_path):
-    first = random_batches(tmp_path / "a", seed=0)
-    again = random_batches(tmp_path / "b", seed=0)
-    other = random_batches(tmp_path / "c", seed=1)
+    first = random_batches(tmp_path / "a", seed=0, global_seed=1)
+    again = random_batches(tmp_path / "b", seed=0, global_seed=2)
+    other = random_batches(tmp_path / "c", seed=1, global_seed=1)
     assert len(first) == 2
     assert all(map(torch.equal, *first))
     assert all(map(torch.equal, first[0], again[0]))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import wandb_file
 import yaml
 from PIL import Image
 from torch import Tensor
@@ -16,6 +15,8 @@ from torch import Tensor
 from lightning_xai.loggers import Files, log_report, open_run
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Opening, Overlay, Report, TableRow
+
+from . import wandb_file
 
 NAMESPACES = ["pytorch_lightning", "lightning.pytorch"]
 
