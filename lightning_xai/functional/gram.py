@@ -17,14 +17,15 @@ def gram(sets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
     The norms are not centred: they say how much of the Gram matrix can be rounding.
     """
-    rows = sum(map(len, sets))
-    products = torch.zeros(rows, rows, dtype=torch.float64, device=_solver_device(sets[0]))
-    norms = products.new_zeros(rows)
+    number = sum(map(len, sets))
+    products = torch.zeros(number, number, dtype=torch.float64, device=_solver_device(sets[0]))
+    norms = products.new_zeros(number)
     for columns in _chunks(sets):
         centred = columns - _mean(columns)
-        products += _float64(centred @ centred.T)
+        for rows in _blocks(len(centred)):
+            products[rows, rows.start :] += _float64(centred[rows] @ centred[rows.start :].T)
         norms += _float64(columns.square().sum(1))
-    return products, norms
+    return products.triu() + products.triu(1).T, norms
 
 
 def centred_products(vectors: Tensor, sets: Sequence[Tensor]) -> Tensor:
@@ -56,6 +57,12 @@ def _chunks(sets: Sequence[Tensor]) -> Iterator[Tensor]:
     for start in range(0, features, width):
         with _exact(sets[0].device):
             yield torch.cat([part[:, start : start + width].to(dtype) for part in sets])
+
+
+def _blocks(rows: int) -> list[slice]:
+    """Of a symmetric product only what is right of the diagonal's blocks is computed: six blocks spare 42% of it."""
+    size = -(-rows // 6)
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
 def _mean(columns: Tensor) -> Tensor:
