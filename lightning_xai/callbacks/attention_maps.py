@@ -139,10 +139,12 @@ class AttentionMaps(Explanation):
         chosen = {layer: means[layer] for layer in self._chosen(run.model, means)}
         spread = entropies(run, inputs, scene, chosen, means, self._extracts)
         shared = {f"entropy/{layer}": value for layer, value in spread.items()}
+        shared |= {f"decoder/{layer}": 1.0 for layer in scene.decoder}
+        shared |= {f"foreign/{layer}": 1.0 for layer in scene.foreign}
         rows: dict[str, Tensor] = {}
         for layer, maps in chosen.items():
-            if scene.special is not None and maps.shape[3] == scene.special.shape[1]:
-                asked = of_real_queries(maps, scene.real_queries(maps.shape[2]))
+            if scene.special is not None and layer not in scene.foreign and maps.shape[3] == scene.special.shape[1]:
+                asked = of_real_queries(maps, scene.real_queries(layer, maps.shape[2]))
                 shared[f"special/{layer}"] = attention_share(asked, scene.special.to(maps.device))
             try:
                 place = scene.place(layer, maps)
@@ -226,7 +228,8 @@ class AttentionMaps(Explanation):
             peak = max(float(r.measured.shared.get(f"peak/{key}", 0.0)) for r in history)
             scale = peak if self.scale == "run" else None
             if measured.rows[row].ndim == 2:
-                pictures[tag] = sequence_picture(row, title, probe, history, scale)
+                own = probe if f"foreign/{key}" not in measured.shared else replace(probe, tokens=None)
+                pictures[tag] = sequence_picture(row, title, own, history, scale)
                 continue
             drawn = heatmap_pictures(row, title, probe, history, scale)
             pictures |= {f"{tag}{part}": picture for part, picture in drawn.items()}
@@ -234,7 +237,9 @@ class AttentionMaps(Explanation):
                 tables[f"{tag}/samples"] = heatmap_rows(row, probe, measured, scale)
         for layer in _with(measured, "matrices/"):
             title = f"Attention of {layer}, epoch {epoch}"
-            pictures[f"{self.tag}/{layer}/matrix"] = matrix_picture(f"matrices/{layer}", title, probe, history)
+            pictures[f"{self.tag}/{layer}/matrix"] = matrix_picture(
+                f"matrices/{layer}", title, probe, history, foreign=f"decoder/{layer}" in measured.shared
+            )
         return Report(epoch, scalars, pictures, tables)
 
 

@@ -47,7 +47,7 @@ def entropies(
             run.model, inputs, layers=names if within else None, queries=some.tolist(), extract=extract, forward=run
         )
         for layer in layers:
-            real = scene.real_queries(chosen[layer].shape[2])
+            real = scene.real_queries(layer, chosen[layer].shape[2])
             found[layer] = attention_entropy(of_real_queries(maps[layer], None if real is None else real[:, some]))
     return found
 
@@ -85,11 +85,11 @@ def relevance_rows(
             raise ValueError("its layers attend inside windows")
         place = scene.place("relevance", relevance[:, None])
         if isinstance(place, Place) and place.grid is None:
-            place = replace(place, rows=scene.last(relevance.shape[1]))
+            place = replace(place, rows=scene.last(next(iter(scene.decoder), ""), relevance.shape[1]))
         return place(relevance), False
     place = scene.place("relevance", first)
     assert isinstance(place, Place)
-    rows = list(range(first.shape[2])) if place.rows is None else place.rows.unique().tolist()
+    rows = list(range(first.shape[2])) if place.rows is None else sorted(set(place.rows.tolist()))
     relevance = attention_relevance(run.model, inputs, targets, rows=rows, forward=run)
     relevance, own = without_own(relevance, rows)
     if place.rows is not None:

@@ -95,6 +95,13 @@ class Scene:
         self._model, self._forward = model, forward
         lengths = [m.shape[3] for m in maps.values() if len(m) == self.samples]
         self.real = _real(probe, model, self.ids, max(lengths, default=0))
+        causal = [layer for layer, m in maps.items() if is_causal(m)]
+        mixed = any(len(m) == self.samples and m.shape[2] == m.shape[3] > 1 for m in _before(maps, causal))
+        self.decoder = list(maps)[list(maps).index(causal[0]) :] if mixed else []
+        """The layers of a decoder that reads an encoder: from the first causal layer on, if others come before it."""
+        self.foreign = [layer for layer in self.decoder if layer in causal]
+        """The layers whose keys are no tokens of the probe, but of the decoder's own sequence."""
+        self._decoded = _decoded(probe.inputs, self.real)
         self.special = self.tokens_error = None
         if probe.tokens is not None and self.real is not None:
             try:
@@ -114,28 +121,29 @@ class Scene:
         text = self.ids is not None and self.ids.shape[1] == keys
         found = None if self.image is None or text else token_grid(keys, self.image)
         if found is None:
-            return Place(self._deciding(maps))
+            return Place(self._deciding(layer, maps))
         prefix, grid = found
         # a class token comes first, and a query of its own decides alone; otherwise every cell counts
         alone = prefix > 0 or queries == 1
         return Place(torch.zeros(n, dtype=torch.long) if alone else None, prefix, grid)
 
-    def real_queries(self, queries: int) -> Tensor | None:
+    def real_queries(self, layer: str, queries: int) -> Tensor | None:
         """(N, queries) bool, False where a query is padding; None where nothing is known of them."""
-        return self.real if self.real is not None and self.real.shape[1] == queries else None
+        real = self._decoded if layer in self.decoder else self.real
+        return real if real is not None and real.shape[1] == queries else None
 
-    def last(self, queries: int) -> Tensor:
+    def last(self, layer: str, queries: int) -> Tensor:
         """(N,) the last query of each sample that is no padding."""
-        real = self.real_queries(queries)
+        real = self.real_queries(layer, queries)
         if real is None:
             return torch.full((self.samples,), queries - 1)
         return queries - 1 - real.flip(1).long().argmax(1)
 
-    def _deciding(self, maps: Tensor) -> Tensor:
+    def _deciding(self, layer: str, maps: Tensor) -> Tensor:
         queries, keys = maps.shape[2:]
-        if queries != keys or is_causal(maps):
-            return self.last(queries)
-        real = self.real_queries(queries)
+        if layer in self.decoder or queries != keys or is_causal(maps):
+            return self.last(layer, queries)
+        real = self.real_queries(layer, queries)
         return torch.zeros(self.samples, dtype=torch.long) if real is None else real.long().argmax(1)
 
     def _windows(self, layer: str, number: int, keys: int) -> Windows:
@@ -158,9 +166,9 @@ class Scene:
     def _windowed(self, layer: str) -> tuple[str, tuple[int, int], tuple[int, int]] | None:
         modules, name = named_layers(self._model), layer.partition("#")[0]
         while name:
-            module = modules.get(name)
-            if hasattr(module, "shift_size") and hasattr(module, "window_size"):
-                return name, _pair(module.window_size), _pair(module.shift_size)
+            window, shift = (getattr(modules.get(name), size, None) for size in ("window_size", "shift_size"))
+            if window is not None and shift is not None:
+                return name, _pair(window), _pair(shift)
             name = name.rpartition(".")[0]
         return None
 
@@ -197,6 +205,21 @@ def _real(probe: Probe, model: nn.Module, ids: Tensor | None, length: int) -> Te
         return None
     numbers = torch.tensor([len(tokens) for tokens in probe.tokens])
     return torch.arange(length) < numbers[:, None]
+
+
+def _before(maps: Mapping[str, Tensor], layers: Sequence[str]) -> list[Tensor]:
+    """The maps that come before the first of these layers; none where there are no such layers."""
+    names = list(maps)
+    return [maps[name] for name in names[: names.index(layers[0])]] if layers else []
+
+
+def _decoded(inputs: Any, real: Tensor | None) -> Tensor | None:
+    """(N, L) bool: where the decoder's own sequence is no padding; it is made of the encoder's where none is given."""
+    ids = inputs.get("decoder_input_ids") if isinstance(inputs, Mapping) else None
+    if not isinstance(ids, Tensor):
+        return real
+    mask = inputs.get("decoder_attention_mask")
+    return torch.ones(ids.shape, dtype=torch.bool) if mask is None else mask.detach().cpu() > 0
 
 
 def _special(probe: Probe, real: Tensor) -> Tensor:

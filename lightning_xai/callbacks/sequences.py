@@ -70,12 +70,13 @@ def sequence_picture(key: str, title: str, probe: Probe, history: Sequence[Readi
     )
 
 
-def matrix_picture(key: str, title: str, probe: Probe, history: Sequence[Reading]) -> Matrix:
-    """The latest ``rows[key]`` (N, heads, queries, keys), without padding."""
+def matrix_picture(key: str, title: str, probe: Probe, history: Sequence[Reading], foreign: bool) -> Matrix:
+    """The latest ``rows[key]`` (N, heads, queries, keys), without padding; whole where the sequence is ``foreign``,
+    not the probe's."""
     measured = history[-1].measured
     maps = measured.rows[key]
     captions = sample_captions(probe, measured)[:MATRIX_SAMPLES]
-    rows, columns = (_placed(probe, measured.rows, length) for length in maps.shape[2:])
+    rows, columns = (_placed(probe, {} if foreign else measured.rows, length) for length in maps.shape[2:])
     return Matrix(
         maps=[maps[i][:, rows[i][0]][:, :, columns[i][0]] for i in range(len(captions))],
         rows=[tokens for _, tokens in rows[: len(captions)]],

@@ -15,6 +15,8 @@ __all__ = ["Files", "log_report", "open_run"]
 _MODULES = {
     "pytorch_lightning.loggers.tensorboard.TensorBoardLogger": "tensorboard",
     "lightning.pytorch.loggers.tensorboard.TensorBoardLogger": "tensorboard",
+    "pytorch_lightning.loggers.mlflow.MLFlowLogger": "mlflow",
+    "lightning.pytorch.loggers.mlflow.MLFlowLogger": "mlflow",
     "pytorch_lightning.loggers.wandb.WandbLogger": "wandb",
     "lightning.pytorch.loggers.wandb.WandbLogger": "wandb",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,8 @@ def log_report(logger: object, report: Report, step: int) -> None:
         path = _path(folder / "pictures", tag, f"{step:08d}.png")
         Image.fromarray(draw(picture).numpy()).save(path)
     for tag, rows in report.tables.items():
-        _write_table(_path(folder / "tables", tag, f"{step:08d}.csv"), rows, report.epoch, step)
+        text = table_text(rows, report.epoch, step)
+        _path(folder / "tables", tag, f"{step:08d}.csv").write_text(text, encoding="utf-8", newline="")
 
 
 def _folder(logger: object) -> Path | None:
@@ -69,16 +71,20 @@ def _folder(logger: object) -> Path | None:
 
 
 def _path(folder: Path, tag: str, name: str) -> Path:
-    # A tag holds names of layers and classes, and these any character at all.
-    parts = [re.sub(r"[^\w.#+ -]", "_", part).strip(". ") or "_" for part in tag.split("/")]
-    path = folder.joinpath(*parts, name)
+    path = folder / file_name(tag) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def _write_table(path: Path, rows: Sequence[TableRow], epoch: int, step: int) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for row in rows:
-            writer.writerow([epoch, step, row.sample_id, row.label, row.prediction, row.confidence])
+def file_name(tag: str) -> str:
+    """The tag as a relative path: it holds names of layers and classes, and these any character at all."""
+    return "/".join(re.sub(r"[^\w.#+ -]", "_", part).strip(". ") or "_" for part in tag.split("/"))
+
+
+def table_text(rows: Sequence[TableRow], epoch: int, step: int) -> str:
+    """The rows as CSV, without their pictures."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    writer.writerows((epoch, step, row.sample_id, row.label, row.prediction, row.confidence) for row in rows)
+    return text.getvalue()

@@ -113,6 +113,24 @@ class Encoder(Model):
         return self.head(x[torch.arange(len(x)), last])
 
 
+class Translator(Model):
+    """As BART: an encoder, and a causal decoder of the same texts turned round, that reads it at every layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.places = nn.Embedding(len(WORDS), 8), nn.Parameter(torch.randn(LENGTH, 8))
+        self.encoder, self.decoder, self.cross = (nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(3))
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        x, y = (self.embedding(ids) + self.places for ids in (input_ids, input_ids.flip(1)))
+        x = x + self.encoder(x, x, x, key_padding_mask=attention_mask == 0)[0]
+        ahead = torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1)
+        y = y + self.decoder(y, y, y, attn_mask=ahead)[0]
+        y = y + self.cross(y, x, x, key_padding_mask=attention_mask == 0)[0]
+        return self.head(y[torch.arange(len(y)), attention_mask.sum(1) - 1])
+
+
 def texts(count: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Ids (N, LENGTH) that begin with [CLS], hold one word that decides and end in padding; and labels."""
     generator = torch.Generator().manual_seed(seed)

@@ -18,7 +18,7 @@ from lightning_xai.functional import attention_entropy, attention_maps, attentio
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Matrix, Tokens, Traces
 
-from .attention_nets import LENGTH, Encoder, Model, Reader, Swin, ViT, decode, made, text_loader
+from .attention_nets import LENGTH, Encoder, Model, Reader, Swin, Translator, ViT, decode, made, text_loader
 from .nets import SIZE, classifier, loader, trainer
 from .test_invisible import Recorder, assert_same
 
@@ -164,6 +164,26 @@ def test_texts_keep_the_row_that_decides_without_padding(tmp_path, kind):
     maps = {key for key in reading.measured.rows if key.startswith("maps/")}
     assert ("maps/rollout" in maps) == (kind != "lstm")
     assert "maps/relevance" in maps
+
+
+def test_a_decoder_is_told_from_its_encoder(tmp_path, caplog):
+    """All maps are 9 x 9, but the decoder's own keys are not the probe's tokens, and no rollout goes through."""
+    caplog.set_level("INFO")
+    model, callback = made(Translator), AttentionMaps(decode=decode, matrices=["decoder", "cross"], on_error="raise")
+    run = fit(tmp_path, callback, model, text_loader(mapping=True))
+    reading, inputs = last(tmp_path), callback.explained.inputs
+    pictures = reading.report().pictures
+    kinds = {tag.removeprefix(f"{TAG}/"): type(picture) for tag, picture in pictures.items()}
+    matrices = {"decoder/matrix": Matrix, "cross/matrix": Matrix}
+    assert kinds == {"encoder": Tokens, "decoder": Traces, "cross": Tokens, "relevance": Tokens} | matrices
+    assert not any(pictures[f"{TAG}/decoder/matrix"].rows)
+    ends = torch.arange(8), inputs["attention_mask"].sum(1) - 1
+    maps = attention_maps(model, inputs, heads="mean")
+    assert_close(reading.measured.rows["maps/cross"], maps["cross"][:, 0][ends], atol=1e-3, rtol=1e-3)
+    relevance = attention_relevance(model, inputs, callback.explained.targets)[ends]
+    assert_close(reading.measured.rows["maps/relevance"], relevance.detach(), atol=1e-3, rtol=1e-2)
+    assert f"{TAG}/decoder/special" not in run.callback_metrics
+    assert said(caplog, "no rollout is shown") == 1
 
 
 def test_share_on_special_tokens(tmp_path):

@@ -278,7 +278,7 @@ def test_a_compiled_model_trains_the_same(tmp_path, how):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs > 0
     trained(tmp_path, eager, make=lambda: compiled("not"), max_epochs=3)
     assert callback.layer_names == eager.layer_names == {"auto": "backbone"}
-    for one, other in zip(callback.state.history.readings, eager._state.history.readings, strict=True):
+    for one, other in zip(callback.state.history.readings, eager.state.history.readings, strict=True):
         assert torch.equal(one.measured.rows["maps/auto"], other.measured.rows["maps/auto"])
 
 
