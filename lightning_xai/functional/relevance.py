@@ -39,9 +39,10 @@ def attention_relevance(
         forward: used instead of the call of `model`: inputs -> output. It has to run `model`.
 
     Returns:
-        float32 (N, rows, L), each token's own 1 included. With cross-attention (N, rows of the decoder, L of the
-        encoder) by the rule for two sequences, and the head means of all layers are kept. An attention with a
-        single query of its own, as over the states of an LSTM, has one row.
+        float32 (N, rows, L), each token's own 1 included where the rows are tokens of the same sequence. With
+        cross-attention (N, rows of the decoder, L of the encoder) by the rule for two sequences, and the head means
+        of all layers are kept. An attention with a single query of its own, as over the states of an LSTM, has one
+        row.
 
     Raises:
         ValueError: no attention that the scores depend on, layers over different sequences (windows), targets
@@ -85,7 +86,8 @@ def _propagated(passing: Passing, scores: Tensor, rows: Sequence[int] | None) ->
 
 
 def _one_sequence(passing: Passing, scores: Tensor, rows: Sequence[int] | None) -> Tensor:
-    _check_shapes(passing.events, passing.events[0].shape)
+    # windows of one size in all layers agree with each other, not with the number of samples
+    _check_shapes(passing.events, (len(scores), *passing.events[0].shape[1:]))
     relevance = unit_rows(rows, scores.new_empty(passing.events[0].shape))
 
     def consume(event: Event, chunks: Chunks) -> None:

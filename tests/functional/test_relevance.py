@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lightning_xai.functional import attention_relevance, fused
 
-from .attention_models import Additive, Stack, transformer
+from .attention_models import Additive, Stack, Windows, transformer
 
 
 def positive(score: Tensor, weights: list[Tensor]) -> list[Tensor]:
@@ -175,3 +175,8 @@ def test_errors() -> None:
 
     with pytest.raises(ValueError, match=r"attention in 'blocks.1' is \(3, 6, 6\).* where \(3, 7, 7\)"):
         attention_relevance(Pooled(), x, 1)
+
+
+def test_windows_of_one_size_in_all_layers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"attention in 'Windows' is \(12, 16, 16\).* where \(3, 16, 16\).*windows"):
+        attention_relevance(Windows(), torch.randn(3, 8, 8, 8), lambda output: output[:, 0])
