@@ -49,14 +49,22 @@ class Browser:
             with error:
                 raise RuntimeError(json.load(error)["value"]["message"]) from None
 
+    def go(self, address):
+        """Open an address."""
+        self._send("POST", "/url", {"url": address})
+
     def open(self, page):
         """Open a file and wait until it has drawn itself."""
-        self._send("POST", "/url", {"url": Path(page).resolve().as_uri()})
+        self.go(Path(page).resolve().as_uri())
         self.wait("return document.querySelector('#curves h2') !== null")
 
     def run(self, script, *arguments):
         """The value that a script returns."""
         return self._send("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+
+    def run_async(self, script):
+        """What a script gives to the function that is its argument."""
+        return self._send("POST", "/execute/async", {"script": script, "args": []})
 
     def wait(self, script, seconds=20):
         end = time.monotonic() + seconds
@@ -66,7 +74,7 @@ class Browser:
 
     def settle(self):
         """Wait for what was asked of the next frame."""
-        self._send("POST", "/execute/async", {"script": FRAMES, "args": []})
+        self.run_async(FRAMES)
 
     def press(self, key, selector="body"):
         """One key, typed into an element."""

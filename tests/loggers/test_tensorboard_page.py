@@ -6,23 +6,20 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 import torch
 
-from lightning_xai import TCAV, Concept, GradCAM, Probe
+from lightning_xai import TCAV, Concept, GradCAM, Probe, load_run
 from lightning_xai.render import draw
-from lightning_xai.store import load_run
 from tests.callbacks.nets import SIZE, Samples, classifier, loader, trainer
 from tests.compare.browser import browsing, is_installed
 
 from .test_loggers import pixels
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not is_installed(), reason="Chromium is not here: apt-get install chromium chromium-driver"),
-]
+pytestmark = pytest.mark.skipif(
+    not is_installed(), reason="Chromium is not here: apt-get install chromium chromium-driver"
+)
 
 EPOCHS = 12  # more than the ten images that TensorBoard keeps of a tag unless told otherwise
 DEEP = """
@@ -54,7 +51,10 @@ def run(tmp_path_factory):
     bright = torch.randn(8, 3, SIZE, SIZE)
     bright[:, 0] += 4
     tcav = TCAV(
-        concepts=[Concept("bright", bright)], layers="backbone.3", classes=[0, 1], randoms=torch.randn(80, 3, SIZE, SIZE)
+        concepts=[Concept("bright", bright)],
+        layers="backbone.3",
+        classes=[0, 1],
+        randoms=torch.randn(80, 3, SIZE, SIZE),
     )
     callbacks = GradCAM(probe=probe, on_error="raise"), tcav
     trainer(folder, *callbacks, max_epochs=EPOCHS).fit(classifier(), loader(24), loader(24, seed=1))
@@ -123,7 +123,6 @@ def test_image_cards_have_a_slider_over_the_whole_run(show, run):
         "xai/grad_cam/auto/filmstrip",
         "xai/tcav/backbone.3/effects",
     ]
-    Path("/tmp/tbx/t_images.png").write_bytes(browser.screenshot())
     (manifest,) = run.rglob("manifest.json")
     readings = load_run(manifest.parent).readings["grad_cam"]
     for tag in ("xai/grad_cam/auto", "xai/grad_cam/auto/filmstrip"):
@@ -144,5 +143,9 @@ def test_scalars_show_the_run(show):
 
 def test_custom_scalars_show_shares_and_the_concept_in_its_band(show):
     browser = show("custom_scalars", 'deep(document, "tf-custom-scalar-margin-chart-card").length === 2')
-    browser.wait(f"{DEEP} return deep(document, 'path').filter((p) => p.getAttribute('d')).length > 0")
-    Path("/tmp/tbx/t_custom.png").write_bytes(browser.screenshot())
+    titles = "deep(document, 'tf-custom-scalar-margin-chart-card').map((card) => card.title)"
+    assert all("bright" in title for title in browser.run(f"{DEEP} return {titles}"))
+    lines = "deep(document, 'path').filter((path) => path.getAttribute('d'))"
+    browser.wait(f"{DEEP} return {lines}.length >= 3")
+    (shares,) = browser.run(f"{DEEP} return deep(document, 'tf-custom-scalar-multi-line-chart-card').map(text)")
+    assert "share/upper" in shares and "share/lower" in shares
