@@ -1,4 +1,4 @@
-"""Callbacks for the Trainer: one file a method, on the one base class."""
+"""Callbacks for the Trainer: one file a method, on the one base class; `flow` is what happens around each reading."""
 
 from lightning_xai.callbacks.attention_maps import AttentionMaps
 from lightning_xai.callbacks.base import Explanation

@@ -18,11 +18,11 @@ from lightning_xai.callbacks.attention_passes import (
 )
 from lightning_xai.callbacks.attention_places import Scene, token_ids
 from lightning_xai.callbacks.base import Explanation
+from lightning_xai.callbacks.flow.namespaces import LightningModule
+from lightning_xai.callbacks.flow.run import Run
+from lightning_xai.callbacks.flow.settings import import_object
 from lightning_xai.callbacks.heatmaps import heatmap_pictures, heatmap_rows, heatmap_scalars
-from lightning_xai.callbacks.namespaces import LightningModule
-from lightning_xai.callbacks.run import Run
 from lightning_xai.callbacks.sequences import LONGEST, matrix_picture, sequence_picture
-from lightning_xai.callbacks.settings import import_object
 from lightning_xai.functional.attention import attention_maps
 from lightning_xai.functional.attention_scalars import attention_share
 from lightning_xai.functional.layers import close_matches, find_layers

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.callbacks.attention_places import Place, Scene, is_causal
-from lightning_xai.callbacks.run import Run
+from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.functional.attention import Extract, attention_maps
 from lightning_xai.functional.attention_scalars import attention_entropy
 from lightning_xai.functional.layers import named_layers

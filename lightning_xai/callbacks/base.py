@@ -17,14 +17,14 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from lightning_xai.callbacks import background, opening, reader, schedule
-from lightning_xai.callbacks.attempt import attempt
-from lightning_xai.callbacks.capture import Capture, describe, of_classes
-from lightning_xai.callbacks.history import History
-from lightning_xai.callbacks.namespaces import Callback, LightningModule, Trainer, callbacks_of, rank_zero_info
-from lightning_xai.callbacks.run import Run, dataset_of
-from lightning_xai.callbacks.settings import imported, plain
-from lightning_xai.callbacks.state import State
+from lightning_xai.callbacks.flow import background, opening, reader, schedule
+from lightning_xai.callbacks.flow.attempt import attempt
+from lightning_xai.callbacks.flow.capture import Capture, describe, of_classes
+from lightning_xai.callbacks.flow.history import History
+from lightning_xai.callbacks.flow.namespaces import Callback, LightningModule, Trainer, callbacks_of, rank_zero_info
+from lightning_xai.callbacks.flow.run import Run, dataset_of
+from lightning_xai.callbacks.flow.settings import imported, plain
+from lightning_xai.callbacks.flow.state import State
 from lightning_xai.functional.outputs import predict
 from lightning_xai.probe import Probe, map_tensors, tensors
 from lightning_xai.reading import Measured, Reading

@@ -12,7 +12,7 @@ import numpy
 import torch
 from torch.utils.data import default_collate
 
-from lightning_xai.callbacks.run import Run
+from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.concept import Concept, check_pool, images_in, random_sets
 from lightning_xai.probe import Inputs, Probe, map_tensors, tensors
 

@@ -9,10 +9,10 @@ from typing import Any, Literal, cast
 from torch import Tensor
 
 from lightning_xai.callbacks.base import Explanation
+from lightning_xai.callbacks.flow.namespaces import LightningModule
+from lightning_xai.callbacks.flow.run import Run
+from lightning_xai.callbacks.flow.settings import import_object
 from lightning_xai.callbacks.heatmaps import heatmap_pictures, heatmap_rows, heatmap_scalars, scalar_names
-from lightning_xai.callbacks.namespaces import LightningModule
-from lightning_xai.callbacks.run import Run
-from lightning_xai.callbacks.settings import import_object
 from lightning_xai.functional.grad_cam import check_variant, grad_cam
 from lightning_xai.functional.layers import find_layers
 from lightning_xai.functional.spatial import last_spatial_layer

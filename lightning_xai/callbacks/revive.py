@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from lightning_xai.callbacks.base import Explanation
-from lightning_xai.callbacks.settings import import_object
+from lightning_xai.callbacks.flow.settings import import_object
 
 
 def revive(entry: Mapping[str, Any]) -> Explanation:

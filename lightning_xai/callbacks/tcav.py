@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from lightning_xai.callbacks.base import Explanation
-from lightning_xai.callbacks.capture import of_classes
 from lightning_xai.callbacks.effects import effect_curves, effect_scalars, measured_effects, scalar_names
 from lightning_xai.callbacks.example_sets import BATCH, ExampleSets, Sets, on_device
-from lightning_xai.callbacks.namespaces import LightningModule, Trainer
-from lightning_xai.callbacks.run import Run, dataset_of
-from lightning_xai.callbacks.schedule import validates
+from lightning_xai.callbacks.flow.capture import of_classes
+from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer
+from lightning_xai.callbacks.flow.run import Run, dataset_of
+from lightning_xai.callbacks.flow.schedule import validates
 from lightning_xai.concept import Concept
 from lightning_xai.functional.activations import activations, earlier_layer, layer_gradients
 from lightning_xai.functional.cav import fit_cavs

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from lightning_xai.callbacks.flow.namespaces import NAMESPACES, LightningModule, Trainer
+from lightning_xai.callbacks.flow.run import Run
+from lightning_xai.callbacks.flow.settings import import_object
 from lightning_xai.callbacks.grad_cam import GradCAM
-from lightning_xai.callbacks.namespaces import NAMESPACES, LightningModule, Trainer
-from lightning_xai.callbacks.run import Run
-from lightning_xai.callbacks.settings import import_object
 from lightning_xai.functional.hooks import inspecting
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Reading

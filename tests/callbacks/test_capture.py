@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import Subset, TensorDataset
 
-from lightning_xai.callbacks.capture import Capture, balanced, describe
+from lightning_xai.callbacks.flow.capture import Capture, balanced, describe
 from lightning_xai.probe import Probe
 
 ALONE = SimpleNamespace(strategy=SimpleNamespace(broadcast=lambda held, src: held))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lightning_xai import GradCAM, load_run
-from lightning_xai.callbacks import namespaces
+from lightning_xai.callbacks.flow import namespaces
 
 from .nets import CLASSES, classifier, events, loader, trainer
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_xai.callbacks import AttentionMaps, GradCAM
-from lightning_xai.callbacks.opening import describe
+from lightning_xai.callbacks.flow.opening import describe
 from lightning_xai.callbacks.revive import revive
 from lightning_xai.store import RunStore
 from tests.compare import runs

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_xai.callbacks.namespaces import Trainer, callbacks_of
+from lightning_xai.callbacks.flow.namespaces import Trainer, callbacks_of
 
 
 def validates(trainer: Trainer) -> bool:

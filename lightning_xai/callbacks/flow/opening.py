@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from lightning_xai.callbacks import schedule
-from lightning_xai.callbacks.attempt import attempt
-from lightning_xai.callbacks.namespaces import LightningModule, Trainer
-from lightning_xai.callbacks.run import find_forward
+from lightning_xai.callbacks.flow import schedule
+from lightning_xai.callbacks.flow.attempt import attempt
+from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer
+from lightning_xai.callbacks.flow.run import find_forward
 from lightning_xai.loggers import Files, open_run
 from lightning_xai.probe import Probe
 from lightning_xai.report import Opening

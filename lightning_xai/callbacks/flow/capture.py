@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lightning_xai.callbacks.namespaces import Trainer
+from lightning_xai.callbacks.flow.namespaces import Trainer
 from lightning_xai.probe import Probe, map_tensors
 
 

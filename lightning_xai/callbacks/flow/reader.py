@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lightning_xai.callbacks import background, opening
-from lightning_xai.callbacks.attempt import attempt
-from lightning_xai.callbacks.namespaces import LightningModule, Trainer
-from lightning_xai.callbacks.run import Run
+from lightning_xai.callbacks.flow import background, opening
+from lightning_xai.callbacks.flow.attempt import attempt
+from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer
+from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.functional.hooks import inspecting
 from lightning_xai.loggers import Files, log_report
 from lightning_xai.probe import Probe

@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightning_xai.callbacks.capture import Capture
-from lightning_xai.callbacks.history import KEPT_BYTES, History
+from lightning_xai.callbacks.flow.capture import Capture
+from lightning_xai.callbacks.flow.history import KEPT_BYTES, History
 from lightning_xai.probe import Probe, tensors
 
 

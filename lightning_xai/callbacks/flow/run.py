@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch.utils.data import default_collate
 
-from lightning_xai.callbacks.namespaces import NAMESPACES, LightningModule, Trainer
-from lightning_xai.callbacks.settings import import_object
+from lightning_xai.callbacks.flow.namespaces import NAMESPACES, LightningModule, Trainer
+from lightning_xai.callbacks.flow.settings import import_object
 from lightning_xai.functional.outputs import call
 from lightning_xai.probe import Probe, join_batch, map_tensors
 

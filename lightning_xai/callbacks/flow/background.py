@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-from lightning_xai.callbacks.namespaces import Trainer
+from lightning_xai.callbacks.flow.namespaces import Trainer
 
 Task: TypeAlias = Callable[[], None]
 

@@ -1,0 +1,1 @@
+"""How a reading flows, the same for every callback: is it due, what is explained, the guarded run, store, loggers."""
