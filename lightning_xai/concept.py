@@ -19,7 +19,7 @@ from lightning_xai.probe import Inputs, Probe, map_tensors, split_batch, tensors
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Concept:
     """A human concept, told by examples (Kim et al. 2018).
 
@@ -54,6 +54,9 @@ class Concept:
             raise ValueError(f"the examples of concept {self.name!r} hold NaN or infinity: leave these out")
         if len(self) < 2:
             raise ValueError(f"concept {self.name!r} has {len(self)} example: a direction needs two or more, better 30")
+
+    def __repr__(self) -> str:
+        return f"Concept({self.name!r}, {len(self)} examples)"
 
     def __len__(self) -> int:
         return len(Probe(self.examples))
@@ -90,6 +93,8 @@ class Concept:
             ValueError: without a transform or a Probe that tells the normalisation.
         """
         folder = Path(path)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder} to take concepts from")
         if transform is None and like is None:
             raise ValueError(
                 f"{folder} holds images, and a model sees them normalised: give transform= (the validation transform) "

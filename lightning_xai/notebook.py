@@ -19,7 +19,7 @@ from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Picture, Report
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ShownReading(Reading):
     """A reading that knows what it was taken of.
 
@@ -56,7 +56,7 @@ class ShownReading(Reading):
         return f"{_drawn(shown)}<table>{numbers}</table>"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ShownRun(store.Run):
     """A run that shows the pictures of its latest readings."""
 

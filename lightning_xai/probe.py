@@ -19,7 +19,7 @@ Inputs: TypeAlias = Any
 LABEL_KEYS = ("labels", "label", "targets", "target", "y")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Probe:
     """The fixed samples that are explained again and again while a model trains.
 
@@ -188,6 +188,12 @@ class Probe:
 
     def __len__(self) -> int:
         return next(len(t) for t in tensors(self.inputs) if t.ndim)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors(self.inputs))
+        masks = f", masks {', '.join(self.masks)}" if self.masks else ""
+        labelled = "" if self.targets is None else f", {len(set(self.targets.tolist()))} classes"
+        return f"Probe({len(self)} samples, inputs {shapes}{labelled}{masks})"
 
     def __getitem__(self, index: slice | Sequence[int]) -> Probe:
         """The samples at ``index``, in its order."""

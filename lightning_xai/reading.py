@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Measured:
     """What `measure` returns.
 
@@ -21,14 +21,21 @@ class Measured:
     rows: Mapping[str, Tensor]
     shared: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        parts = (f"{key} {tuple(tensor.shape)}" for held in (self.rows, self.shared) for key, tensor in held.items())
+        return f"Measured({', '.join(parts)})"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Reading:
     """One `Measured`, with the epoch and the global step (optimizer steps taken) it belongs to."""
 
     epoch: int
     step: int
     measured: Measured
+
+    def __repr__(self) -> str:
+        return f"Reading(epoch {self.epoch}, step {self.step}, {self.measured})"
 
 
 def moments(readings: Sequence[Reading]) -> tuple[list[int], str]:

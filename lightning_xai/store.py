@@ -116,7 +116,7 @@ class RunStore:
         return sorted((int(path.stem), path) for path in files if path.stem.isdigit())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A run as it was logged.
 
@@ -132,6 +132,10 @@ class Run:
     probes: Mapping[str, Probe | None]
     readings: Mapping[str, list[Reading]]
 
+    def __repr__(self) -> str:
+        held = ", ".join(f"{len(readings)} readings of {name}" for name, readings in self.readings.items())
+        return f"Run({str(self.folder)!r}, {held or 'no readings'})"
+
 
 def load_run(path: str | os.PathLike[str]) -> Run:
     """The readings of a run: of its store, or of the one store under ``path``.
@@ -145,8 +149,9 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     found = [root] if (root / MANIFEST).exists() else sorted(below)
     if len(found) != 1:
         choice = "\n".join(f"  {folder}" for folder in found)
-        problem = f"{len(found)} runs under it; name one:\n{choice}" if found else "no folder xai with a manifest"
-        raise FileNotFoundError(f"{path} holds {problem}. A Trainer with a lightning_xai callback writes one.")
+        several = f"{len(found)} runs under it; name one:\n{choice}"
+        none = "no folder xai with a manifest. A Trainer with a lightning_xai callback writes one."
+        raise FileNotFoundError(f"{path} holds {several if found else none}")
     store = RunStore(found[0])
     callbacks = store.manifest["callbacks"]
     return Run(

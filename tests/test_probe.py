@@ -139,3 +139,8 @@ def test_images_without_statistics():
     assert grey.shape == (4, 8, 8, 3)
     assert grey[..., 0].equal(grey[..., 2])
     assert Probe(torch.zeros(4, 7)).images() is None
+
+
+def test_a_probe_prints_what_it_holds_not_its_pixels():
+    probe = Probe(images(), torch.tensor([0, 1, 1, 0]), masks={"mark": torch.zeros(4, 8, 8) > 0})
+    assert repr(probe) == "Probe(4 samples, inputs (4, 3, 8, 8), 2 classes, masks mark)"

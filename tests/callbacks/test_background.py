@@ -50,6 +50,18 @@ def test_a_full_queue_holds_the_submitter():
     worker.stop()
 
 
+def test_nothing_that_a_task_raises_ends_the_worker():
+    worker, seen = background.Worker(), []
+
+    def leave():
+        raise SystemExit(1)
+
+    for task in (leave, lambda: seen.append(1)):
+        worker.submit(task)
+    worker.stop()
+    assert seen == [1]
+
+
 def test_stop_runs_what_waits():
     worker, seen = background.Worker(), []
     for number in range(background.ROOM):

@@ -10,16 +10,16 @@ import urllib.request
 import pytest
 import torch
 
-from lightning_xai import TCAV, Concept, GradCAM, Probe, load_run
-from lightning_xai.render import draw
+from lightning_xai import TCAV, Concept, GradCAM, Probe
 from tests.callbacks.nets import SIZE, Samples, classifier, loader, trainer
 from tests.compare.browser import browsing, is_installed
 
-from .test_loggers import pixels
+from .test_loggers import events, pixels
 
-pytestmark = pytest.mark.skipif(
-    not is_installed(), reason="Chromium is not here: apt-get install chromium chromium-driver"
-)
+pytestmark = [
+    pytest.mark.skipif(not is_installed(), reason="Chromium is not here: apt-get install chromium chromium-driver"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),
+]
 
 EPOCHS = 12  # more than the ten images that TensorBoard keeps of a tag unless told otherwise
 DEEP = """
@@ -123,16 +123,16 @@ def test_image_cards_have_a_slider_over_the_whole_run(show, run):
         "xai/grad_cam/auto/filmstrip",
         "xai/tcav/backbone.3/effects",
     ]
-    (manifest,) = run.rglob("manifest.json")
-    readings = load_run(manifest.parent).readings["grad_cam"]
+    (file,) = run.rglob("events.out.tfevents.*")
+    logged = events(file)
     for tag in ("xai/grad_cam/auto", "xai/grad_cam/auto/filmstrip"):
         slider = f"deep(card({tag!r}), 'paper-slider')[0]"
         assert browser.run(f"{DEEP} return [{slider}.min, {slider}.max]") == [0, EPOCHS - 1]
         for place in (EPOCHS - 1, 0):
-            step = readings[place].step - 1
+            event = logged.Images(tag)[place]
             browser.run(f"{DEEP} {slider}.value = {place}")
-            browser.wait(f"{DEEP} return /step\\s+{step}\\b/.test(text(card({tag!r})))")
-            assert torch.equal(shown(browser, tag), draw(readings[place].report().pictures[tag]))
+            browser.wait(f"{DEEP} return /step\\s+{event.step}\\b/.test(text(card({tag!r})))")
+            assert torch.equal(shown(browser, tag), pixels(event.encoded_image_string))
 
 
 def test_scalars_show_the_run(show):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -45,10 +46,10 @@ class Worker:
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
-            try:
+            # whatever a task lets through: a thread that ended would hold training at a full queue for good
+            with suppress(BaseException):
                 task()
-            finally:
-                self._tasks.task_done()
+            self._tasks.task_done()
         self._tasks.task_done()
 
 

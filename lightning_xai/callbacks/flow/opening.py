@@ -115,9 +115,10 @@ def _check_monitors(trainer: Trainer, everyone: list[Explanation]) -> None:
             and monitor.metric not in known
         ):
             close = difflib.get_close_matches(monitor.metric, known, n=3, cutoff=0.3) or known
+            masked = any(f"/{kind}/" in monitor.metric for kind in ("share", "lift", "pointing"))
+            hint = ". Scalars of masks need a given Probe with masks=" if masked else ""
             raise ValueError(
-                f"{monitor.by} monitors {monitor.metric!r}, which no callback logs. Close: {', '.join(close)}. "
-                "Scalars of masks need a given Probe with masks=, and classes or layers must be among the settings"
+                f"{monitor.by} monitors {monitor.metric!r}, which no callback logs. Close: {', '.join(close)}{hint}"
             )
 
 
