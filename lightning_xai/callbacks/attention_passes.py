@@ -81,8 +81,6 @@ def relevance_rows(
     first = next(iter(means.values()))
     if not one_sequence(means, scene.samples):
         relevance = attention_relevance(run.model, inputs, targets, forward=run)
-        if len(relevance) != scene.samples:
-            raise ValueError("its layers attend inside windows")
         place = scene.place("relevance", relevance[:, None])
         if isinstance(place, Place) and place.grid is None:
             place = replace(place, rows=scene.last(next(iter(scene.decoder), ""), relevance.shape[1]))

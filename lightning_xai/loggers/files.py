@@ -38,8 +38,8 @@ def open_run(logger: object, opening: Opening) -> None:
     said = _folders.get(logger) == folder
     _folders[logger] = folder
     if folder is not None and not said:
-        who = "No logger" if isinstance(logger, Files) else type(logger).__name__
-        rank_zero.log.info(f"{who} takes no pictures from lightning_xai: they are written to {folder}.")
+        why = "there is no logger" if isinstance(logger, Files) else f"{type(logger).__name__} takes none"
+        rank_zero.log.info(f"The pictures of lightning_xai are written to {folder}, as {why}.")
 
 
 def log_report(logger: object, report: Report, step: int) -> None:

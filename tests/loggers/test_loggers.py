@@ -258,7 +258,7 @@ def test_other_loggers_get_files(namespace, tmp_path, caplog):
         open_run(logger, make_opening(folder))
         open_run(logger, make_opening(folder))
     said = [line for line in caplog.messages if str(folder) in line]
-    assert said == [f"CSVLogger takes no pictures from lightning_xai: they are written to {folder}."]
+    assert said == [f"The pictures of lightning_xai are written to {folder}, as CSVLogger takes none."]
     log_report(logger, report, 17)
     log_report(logger, report, 17)
     for tag, picture in report.pictures.items():
