@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
+from weakref import WeakSet
+
+from lightning_utilities.core import rank_zero
 
 from lightning_xai.loggers.tags import prefixed
 from lightning_xai.render import draw
 from lightning_xai.report import Opening, Report, TableRow
 
 STEP = "trainer/global_step"
+AT_ONCE = 50  # pictures of one step, beyond which W&B advises against
 COLUMNS = ("epoch", "step", "sample_id", "label", "prediction", "confidence", "input", "heatmap")
+_told: WeakSet[Any] = WeakSet()
 
 
 def open_run(logger: Any, opening: Opening) -> None:
@@ -28,9 +34,15 @@ def log_report(logger: Any, report: Report, step: int) -> None:
     """Log pictures and tables in one call, at Lightning's step."""
     import wandb
 
+    if len(report.pictures) > AT_ONCE and logger not in _told:
+        _told.add(logger)
+        rank_zero.log.info(
+            f"Weights & Biases gets the first {AT_ONCE} of {len(report.pictures)} pictures of a reading, as it "
+            "advises: ask for fewer layers to see others."
+        )
     media: dict[str, Any] = {
         tag: wandb.Image(draw(picture).numpy(), caption=f"epoch {report.epoch}")
-        for tag, picture in report.pictures.items()
+        for tag, picture in islice(report.pictures.items(), AT_ONCE)
     }
     for tag, rows in report.tables.items():
         media[tag] = _table(rows, report.epoch, step)
