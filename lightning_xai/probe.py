@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -136,7 +137,7 @@ class Probe:
             raise ValueError(f"this is no Probe's state: it holds {unknown}, a Probe has {sorted(known)}")
         return cls(**state)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits, the same for the same inputs and targets on every machine."""
         digest = hashlib.sha256()
