@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 8 * 2**20  # of the examples' columns that are in hand at a time
+CHUNK_BYTES = 4 * 2**20  # of the examples' columns that are in hand at a time
 _FLOAT64_UP_TO = 4096  # features: cheap there, and float32 rounding would show where they are fewer than the examples
 
 

@@ -74,6 +74,25 @@ def test_held_out_decisions(name: str, tolerance: float, monkeypatch: pytest.Mon
     assert np.abs(found[0][0].numpy() - expected).max() < tolerance * max(1, np.abs(expected).max()) + 1e-6
 
 
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_resampled_fits_are_those_to_repeated_examples(name: str) -> None:
+    """Their signs on many gradients, since with one random set that is what `replicates` holds."""
+    concepts, randoms = sets((24, 15), 1, shape=(2, 5, 5))
+    cavs = fit_cavs(concepts, randoms, classifier=name, replicates=3)
+    gradients = torch.randn(300, 2, 5, 5, generator=torch.Generator().manual_seed(7))
+    positive = cavs.sensitivities(gradients).replicates
+    drawing = torch.Generator().manual_seed(0)
+    *drawn, of_random = [torch.randint(n, (3, n), generator=drawing) for n in (24, 15, 20)]
+    for i, concept in enumerate(concepts.values()):
+        x, y = (torch.from_numpy(array) for array in reference.flat(concept, randoms[0]))
+        for j in range(3):
+            rows = torch.cat([drawn[i][j], len(concept) + of_random[j]])
+            w = torch.from_numpy(reference.classifier(name, 1.0).fit(x[rows].numpy(), y[rows].numpy()).coef_).flatten()
+            along = torch.cosine_similarity(gradients.flatten(1).double(), w[None])
+            clear = along.abs() > 0.01
+            assert torch.equal(positive[clear, i, j] > 0, along[clear] > 0)
+
+
 def test_random_accuracy_is_chance() -> None:
     accuracy = fit_cavs({"none": examples(60, seed=3)}, [examples(60, seed=s) for s in range(10, 20)]).accuracy
     assert float(accuracy.mean()) == pytest.approx(0.5, abs=0.08)
