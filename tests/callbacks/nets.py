@@ -1,6 +1,7 @@
 """A tiny model, its data and a quiet Trainer, shared by the tests of the callbacks."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytorch_lightning as pl
 import torch
@@ -114,3 +115,27 @@ def events(folder: Path) -> tuple[dict[str, dict[int, float]], dict[str, list[in
         for tag in found.Tags()["images"]:
             images.setdefault(tag, []).extend(event.step for event in found.Images(tag))
     return scalars, images
+
+
+def net_of(lightning: ModuleType) -> type:
+    """A small convolutional LightningModule of `pytorch_lightning` or `lightning.pytorch`."""
+
+    class Net(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES))
+
+        def forward(self, image):
+            return self.head(self.backbone(image))
+
+        def training_step(self, batch, batch_idx):
+            return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", nn.functional.cross_entropy(self(batch[0]), batch[1]))
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    return Net

@@ -7,38 +7,14 @@ import sys
 from importlib import import_module
 
 import pytest
-import torch
-from torch import nn
 
 from lightning_xai import GradCAM, load_run
 from lightning_xai.callbacks.flow import namespaces
 
-from .nets import CLASSES, classifier, events, loader, trainer
+from .nets import classifier, events, loader, net_of, trainer
 
 NAMESPACES = ["pytorch_lightning", "lightning.pytorch"]
 DRIFT = "xai/grad_cam/auto/drift"
-
-
-def make_model(lightning):
-    class Net(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
-            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES))
-
-        def forward(self, image):
-            return self.head(self.body(image))
-
-        def training_step(self, batch, batch_idx):
-            return nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-        def validation_step(self, batch, batch_idx):
-            self.log("val_loss", nn.functional.cross_entropy(self(batch[0]), batch[1]))
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), 0.1)
-
-    return Net()
 
 
 def fit(lightning, folder, *callbacks, **settings):
@@ -51,7 +27,7 @@ def fit(lightning, folder, *callbacks, **settings):
         callbacks=list(callbacks),
         **{"logger": loggers.TensorBoardLogger(folder), "enable_checkpointing": False, **quiet, **settings},
     )
-    fitting.fit(make_model(lightning), loader(8), loader(8, seed=1))
+    fitting.fit(net_of(lightning)(), loader(8), loader(8, seed=1))
     return fitting
 
 
@@ -109,7 +85,7 @@ def test_a_checkpoint_of_one_is_resumed_by_the_other(tmp_path):
         enable_checkpointing=False,
         logger=False,
     )
-    fitting.fit(make_model(other), loader(8), loader(8, seed=2), ckpt_path=tmp_path / "last.ckpt")
+    fitting.fit(net_of(other)(), loader(8), loader(8, seed=2), ckpt_path=tmp_path / "last.ckpt")
     assert resumed.explained.fingerprint == first.explained.fingerprint
     assert [reading.epoch for reading in load_run(tmp_path / "other").readings["grad_cam"]] == [0, 1, 2]
 

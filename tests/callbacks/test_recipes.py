@@ -6,13 +6,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_xai import GradCAM, Probe, load_run
 
-from .nets import CLASSES, Samples
+from .nets import Samples, net_of
 
 RECIPES = sorted((Path(__file__).parents[2] / "callbacks").glob("*.yaml"))
 QUIET = [
@@ -39,26 +37,9 @@ def cli(request, monkeypatch, tmp_path):
     lightning = import_module(request.param)
     LightningCLI = import_module(f"{request.param}.cli").LightningCLI
 
-    class Net(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU())
-            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES))
-
-        def forward(self, image):
-            return self.head(self.backbone(image))
-
+    class Net(net_of(lightning)):
         def logits(self, image):
             return self(image)
-
-        def training_step(self, batch, batch_idx):
-            return nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-        def validation_step(self, batch, batch_idx):
-            self.log("val_loss", nn.functional.cross_entropy(self(batch[0]), batch[1]))
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), 0.1)
 
     class Data(lightning.LightningDataModule):
         def train_dataloader(self):
