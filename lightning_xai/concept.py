@@ -53,7 +53,7 @@ class Concept:
         if any(t.is_floating_point() and not t.isfinite().all() for t in tensors(examples)):
             raise ValueError(f"the examples of concept {self.name!r} hold NaN or infinity: leave these out")
         if len(self) < 2:
-            raise ValueError(f"concept {self.name!r} has {len(self)} example: a direction needs two or more, better 30")
+            raise ValueError(f"concept {self.name!r} has {len(self)} example: a direction needs two or more, better 50")
 
     def __repr__(self) -> str:
         return f"Concept({self.name!r}, {len(self)} examples)"
@@ -109,51 +109,60 @@ class Concept:
         return concepts[0] if images_in(folder) else concepts
 
 
-def check_pool(pool: Any, size: int) -> int:
-    """How many examples random sets of ``size`` can be drawn from.
+def pool_length(pool: Any) -> int:
+    """How many examples there are in what random sets are drawn from.
 
     Raises:
-        ValueError: for a pool smaller than one set, or without a length.
+        ValueError: for a pool without a length and an order.
     """
-    held = tensors(pool)
-    if not held and not _by_index(pool):
+    if held := tensors(pool):
+        return len(held[0])
+    if not _by_index(pool):
         raise ValueError(
             f"random counterparts are drawn by index, which a {type(pool).__name__} does not allow: give randoms= "
             "a map-style dataset, tensors, or a folder"
         )
-    available = len(held[0]) if held else len(pool)
-    if available < size:
+    return len(pool)
+
+
+def set_size(available: int, sets: int, size: int) -> int:
+    """Examples of each of ``sets`` random sets: ``size``, or fewer where the pool has not so many for each.
+
+    No two sets share an example: they would differ less than a concept differs from them by chance, and the band
+    between them would be too narrow.
+
+    Raises:
+        ValueError: for a pool of less than two examples a set.
+    """
+    if available < 2 * sets:
         raise ValueError(
-            f"the random pool has {available} examples, a set needs {size}: give randoms= a larger one, or concepts "
-            "of fewer examples"
+            f"the random pool has {available} examples, and each of {sets} random sets needs two of its own, better "
+            f"{size}: give randoms= a larger one, or fewer random_sets"
         )
-    return available
+    return min(size, available // sets)
 
 
 def random_sets(
     pool: Any, sets: int, size: int, seed: int, *, collate: Callable[[list[Any]], Any] = default_collate
 ) -> list[Inputs]:
-    """Sets of ``size`` different examples each, drawn from a map-style dataset or from tensors, by index.
+    """Sets of ``size`` examples, all different, drawn from a map-style dataset or from tensors, by index.
 
-    The draw has a generator of its own: the same seed gives the same sets, and no global RNG moves. Sets do not
-    overlap while the pool is large enough; a pool of less than two sets gives sets that share examples.
+    The draw has a generator of its own: the same seed gives the same sets, and no global RNG moves.
 
     Args:
         pool: what they are drawn from.
         sets: how many.
-        size: examples of each.
+        size: examples of each; see `set_size`.
         seed: of the draw.
         collate: makes a batch of samples of a dataset; its labels are left out.
 
     Raises:
-        ValueError: for a pool smaller than one set, or without a length.
+        ValueError: for a pool of fewer examples, or without a length and an order.
     """
-    held, available = tensors(pool), check_pool(pool, size)
-    generator = torch.Generator().manual_seed(seed)
-    rounds = math.ceil(sets * size / (available // size * size))
-    orders = [torch.randperm(available, generator=generator)[: available // size * size] for _ in range(rounds)]
-    chosen = torch.cat(orders).view(-1, size)[:sets]
-    if held:
+    if (available := pool_length(pool)) < sets * size:
+        raise ValueError(f"{sets} sets of {size} different examples cannot be drawn from {available}")
+    chosen = torch.randperm(available, generator=torch.Generator().manual_seed(seed))[: sets * size].view(sets, size)
+    if tensors(pool):
         return [map_tensors(pool, lambda t, rows=rows: t[rows]) for rows in chosen]  # type: ignore[misc]
     return [_collated(pool, rows.tolist(), collate) for rows in chosen]
 

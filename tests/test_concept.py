@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.utils.data import IterableDataset, TensorDataset
 
-from lightning_xai.concept import Concept, drawn, random_sets
+from lightning_xai.concept import Concept, drawn, random_sets, set_size
 from lightning_xai.probe import Probe
 
 
@@ -89,11 +89,15 @@ def test_random_sets_are_the_same_for_the_same_seed_and_leave_the_global_rng_alo
 
 
 @pytest.mark.parametrize("pool", [torch.arange(50.0)[:, None], TensorDataset(torch.arange(50.0)[:, None])])
-def test_random_sets_do_not_overlap_while_the_pool_lasts(pool):
-    sets = random_sets(pool, sets=7, size=12, seed=0)
-    values = [set(s[:, 0].tolist()) for s in sets]
-    assert all(len(v) == 12 for v in values)
-    assert len(set.union(*values[:4])) == 48
+def test_random_sets_share_no_example(pool):
+    sets = random_sets(pool, sets=4, size=12, seed=0)
+    assert len({value for examples in sets for value in examples[:, 0].tolist()}) == 48
+
+
+def test_random_sets_shrink_to_what_the_pool_has():
+    assert [set_size(available, 10, 50) for available in (10_000, 500, 499, 153, 20)] == [50, 50, 49, 15, 2]
+    with pytest.raises(ValueError, match="pool has 19 examples, and each of 10 random sets needs two of its own"):
+        set_size(19, 10, 50)
 
 
 def test_pools_that_cannot_serve_are_refused():
@@ -103,8 +107,8 @@ def test_pools_that_cannot_serve_are_refused():
 
     with pytest.raises(ValueError, match="drawn by index, which a Stream does not allow: give randoms="):
         random_sets(Stream(), 2, 5, seed=0)
-    with pytest.raises(ValueError, match="has 4 examples, a set needs 5"):
-        random_sets(torch.rand(4, 2), 2, 5, seed=0)
+    with pytest.raises(ValueError, match="2 sets of 5 different examples cannot be drawn from 9"):
+        random_sets(torch.rand(9, 2), 2, 5, seed=0)
 
 
 @pytest.mark.parametrize("kind", ["stripes", "checks", "noise", "red", "black"])

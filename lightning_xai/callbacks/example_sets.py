@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import default_collate
 
 from lightning_xai.callbacks.flow.run import Run
-from lightning_xai.concept import Concept, check_pool, images_in, random_sets
+from lightning_xai.concept import Concept, images_in, pool_length, random_sets, set_size
 from lightning_xai.probe import Inputs, Probe, map_tensors, tensors
 
 BATCH = 32
@@ -47,15 +47,24 @@ class ExampleSets:
         return [Path(given).name if isinstance(given, str) else given.name for given in self.concepts]
 
     @property
-    def size(self) -> int:
-        """Examples of a random set: of the smallest concept, which no random set may surpass."""
-        return min(len(images_in(given) if isinstance(given, str) else given) for given in self.concepts)
+    def sizes(self) -> list[int]:
+        """Examples of each concept."""
+        return [len(images_in(given) if isinstance(given, str) else given) for given in self.concepts]
+
+    def set_size(self, dataset: Any) -> int:
+        """Examples of each random set: of the smallest concept, or fewer; see `lightning_xai.concept.set_size`.
+
+        Args:
+            dataset: is drawn from where there are no ``randoms``.
+        """
+        pool = dataset if self.randoms is None else self.randoms
+        available = len(images_in(pool)) if isinstance(pool, str) else pool_length(pool)
+        return set_size(available, self.number, min(self.sizes))
 
     @property
     def batches(self) -> int:
-        """Forwards that all sets take."""
-        sizes = [len(images_in(given) if isinstance(given, str) else given) for given in self.concepts]
-        return sum(-(-size // BATCH) for size in sizes) + self.number * -(-self.size // BATCH)
+        """Forwards that all sets take, where the random ones are not smaller than the smallest concept."""
+        return sum(-(-size // BATCH) for size in self.sizes) + self.number * -(-min(self.sizes) // BATCH)
 
     def check(self, probe: Probe | None) -> None:
         """Raises what can be known to be wrong before there is a model to run, or a captured probe."""
@@ -66,13 +75,6 @@ class ExampleSets:
                 _check_shapes(given.name, given.examples, probe)
         if isinstance(self.randoms, str):
             _one_folder(self.randoms)
-            self.check_pool(images_in(self.randoms))
-        elif self.randoms is not None:
-            self.check_pool(self.randoms)
-
-    def check_pool(self, pool: Any) -> None:
-        """Raises ValueError for a pool that random sets cannot be drawn from."""
-        check_pool(pool, self.size)
 
     def prepared(self, run: Run, probe: Probe) -> Sets:
         """All examples through the path of a batch. Called inside the guarded pass: it seeds every RNG."""
@@ -84,7 +86,7 @@ class ExampleSets:
             folder = _loaded(pool, probe)
             pool, ready = folder.examples, folder.prepared
         collate = run.collate if self.randoms is None else default_collate
-        drawn = random_sets(pool, self.number, self.size, self.seed, collate=collate)
+        drawn = random_sets(pool, self.number, self.set_size(run.dataset), self.seed, collate=collate)
 
         def batches(name: str, given: Probe) -> list[Inputs]:
             parts = [run.prepare(part).to("cpu").inputs for part in chunks(given)]
@@ -112,7 +114,7 @@ def _one_folder(path: str) -> None:
     if found != [Path(path)]:
         raise ValueError(f"{path} holds folders of images: give one of them, or this one alone as concepts=")
     if len(images_in(path)) < 2:
-        raise ValueError(f"{path} holds one image: a direction needs two or more, better 30")
+        raise ValueError(f"{path} holds one image: a direction needs two or more, better 50")
 
 
 def _loaded(given: Concept | str, probe: Probe) -> Concept:

@@ -26,6 +26,8 @@ from lightning_xai.probe import Inputs, Probe, tensors
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Picture, Report
 
+FEW = 20  # examples of a concept, below which the user is told
+
 
 @dataclass(eq=False, kw_only=True)
 class TCAV(Explanation):
@@ -45,7 +47,7 @@ class TCAV(Explanation):
         classes: class indices.
         randoms: what random sets are drawn from: a map-style dataset, tensors, or a folder of images; by default the
             validation dataset. Never augmented training data: these make random concepts significant.
-        random_sets: how many, of as many examples as the smallest concept has.
+        random_sets: how many, without common examples, each of as many as the smallest concept has, or as there are.
         probe_per_class: samples of each class in the automatic probe.
         classifier: ``"logistic"``, ``"ridge"``, ``"svm"`` or ``"mean"``.
         C: inverse regularisation, the same at every scale of activations.
@@ -105,16 +107,30 @@ class TCAV(Explanation):
         self._examples.check(probe)
         count, size = len(self.concepts), self.wanted()[0] if probe is None else len(probe)
         self.say(
-            f"a reading takes {self._examples.batches} forwards of up to {BATCH} examples ({count} "
-            f"concept{'s' * (count != 1)}, {self.random_sets} random sets of {self._examples.size}), and a forward and "
-            f"backward of {size} samples"
+            f"a reading takes at most {self._examples.batches} forwards of up to {BATCH} examples ({count} "
+            f"concept{'s' * (count != 1)}, {self.random_sets} random sets), and a forward and a backward of {size} "
+            "samples"
         )
+        for name, examples in zip(self.concept_names, self._examples.sizes, strict=True):
+            if examples < FEW:
+                self.say(f"concept {name!r} has {examples} examples: its direction is uncertain, about 50 are enough")
+        if self.randoms is not None:
+            self._check_pool(None)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         # a validation later in the run loads its data then
         if self.randoms is None and (trainer.val_dataloaders is not None or not validates(trainer)):
-            self._examples.check_pool(dataset_of(trainer, self.probe_loader))
+            self._check_pool(dataset_of(trainer, self.probe_loader))
+
+    def _check_pool(self, dataset: Any) -> None:
+        held, smallest = self._examples.set_size(dataset), min(self._examples.sizes)
+        if held < smallest:
+            self.say(
+                f"each random set has {held} examples, the smallest concept {smallest}: there are not enough for "
+                f"{self.random_sets} sets without common examples. More as randoms=, or fewer random_sets, make the "
+                "band of random concepts narrower"
+            )
 
     def scalars(self, probe: Probe | None) -> list[str]:
         names = scalar_names(self._class_tags, self.concept_names)
@@ -139,6 +155,7 @@ class TCAV(Explanation):
         probe = of_classes(probe, self.classes)
         assert probe.targets is not None
         if self._sets is None:
+            self._check_pool(run.dataset)
             self._sets = self._examples.prepared(run, probe)
         layers = list(self.layer_names)
         modules = find_layers(run.model, layers)

@@ -175,9 +175,20 @@ def test_its_own_schedule_and_its_cost_said_once(tmp_path, caplog):
     cost = [record.message for record in caplog.records if "a reading takes" in record.message]
     # 40 and 33 in batches of 32, four random sets of 33
     assert cost == [
-        "TCAV: a reading takes 12 forwards of up to 32 examples (2 concepts, 4 random sets of 33), and a forward and "
-        "backward of 6 samples."
+        "TCAV: a reading takes at most 12 forwards of up to 32 examples (2 concepts, 4 random sets), and a forward and "
+        "a backward of 6 samples."
     ]
+
+
+def test_few_examples_are_told(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    seen = Seen()
+    fit(tmp_path, tcav(concepts=[Concept("bright", bright(19)), Concept("dark", -bright(20))], forward=seen))
+    assert "concept 'bright' has 19 examples: its direction is uncertain" in caplog.text
+    assert "concept 'dark' has" not in caplog.text
+    assert caplog.text.count("each random set has 6 examples, the smallest concept 19") == 1
+    randoms = torch.cat(seen.batches[2:6])
+    assert len(randoms.flatten(1).unique(dim=0)) == 24
 
 
 @pytest.mark.parametrize("kind", ["tuple", "mapping"])
@@ -403,6 +414,16 @@ def test_concepts_of_folders_are_revived_by_name(tmp_path):
     assert revive(entry).scalars(None) == callback.scalars(None)
 
 
+def test_random_sets_from_a_folder(tmp_path):
+    seen = Seen()
+    pool = folder_of(tmp_path / "pool", 6)
+    told = {"mean": [0.5] * 3, "std": [0.5] * 3, "random_sets": 3, "forward": seen}
+    fit(tmp_path / "run", tcav(randoms=pool, **told), max_epochs=1)
+    reds = torch.cat(seen.batches[1:4])[:, 0]
+    torch.testing.assert_close(reds.std((1, 2)), torch.zeros(6))
+    torch.testing.assert_close(reds.mean((1, 2)).sort().values, 2 * 40 * torch.arange(6) / 255 - 1)
+
+
 # ------------------------------------------------------------ what is wrong
 
 
@@ -444,8 +465,8 @@ BEFORE_TRAINING = {
         {"probe": given_probe(size=20)},
         r"'?bright'? have the shape \(3, 16, 16\), the probe's samples \(3, 20, 20\)",
     ),
-    "pool": ({"randoms": images(8)}, "random pool has 8 examples, a set needs 12: give randoms= a larger one"),
-    "default pool": ({"concepts": [Concept("b", bright(25))]}, "random pool has 24 examples, a set needs 25"),
+    "pool": ({"randoms": images(7)}, "random pool has 7 examples, and each of 4 random sets needs two of its own"),
+    "default pool": ({"random_sets": 13}, "random pool has 24 examples, and each of 13 random sets needs two"),
     "no pool": ({"randoms": Stream()}, "which a Stream does not allow: give randoms= a map-style dataset"),
 }
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_xai.concept import set_size
 from lightning_xai.functional.activations import activations, earlier_layer, layer_gradients
 from lightning_xai.functional.cav import CAVs, Sensitivities, fit_cavs
 from lightning_xai.functional.tcav import TCAVScores, score_concepts, tcav
@@ -416,8 +417,10 @@ NETS: dict[str, tuple[Callable[[], nn.Module], str, bool]] = {
 }
 
 
-def null_p_values(net: str, trials: int, *, test: str = "t", concepts: int = 5, randoms: int = 10) -> Tensor:
-    """(trials, concepts), after Holm: the concepts are random sets too, all of them fresh in each trial."""
+def null_p_values(
+    net: str, trials: int, *, test: str = "t", concepts: int = 5, randoms: int = 10, pool: int = 1000
+) -> Tensor:
+    """(trials, concepts), after Holm: the concepts are random examples too, and all are fresh in each trial."""
     make, layer, trained = NETS[net]
     torch.manual_seed(0)
     random = torch.Generator().manual_seed(1)
@@ -436,9 +439,10 @@ def null_p_values(net: str, trials: int, *, test: str = "t", concepts: int = 5, 
     gradients = layer_gradients(model, probe, targets, layer)[layer]
     found = []
     for _ in range(trials):
-        examples = images((concepts + randoms) * 20, random)
-        sets = activations(model, examples, layer, batch_size=1000)[layer].split(20)
-        cavs = fit_cavs({str(i): sets[i] for i in range(concepts)}, sets[concepts:], replicates=0)
+        size = set_size(pool, randoms, 20)
+        examples = activations(model, images(concepts * 20 + randoms * size, random), layer, batch_size=1000)[layer]
+        of_concepts, of_randoms = examples[: concepts * 20].split(20), examples[concepts * 20 :].split(size)
+        cavs = fit_cavs({str(i): concept for i, concept in enumerate(of_concepts)}, of_randoms, replicates=0)
         scores = score_concepts(
             cavs.sensitivities(gradients), targets, names=cavs.names, separation=cavs.separation, test=test
         )
@@ -459,6 +463,16 @@ def test_rate_of_false_positives(net: str) -> None:
     p = null_p_values(net, 60)
     assert reaches((p <= 0.05).any(1))
     assert (p < 1).any(), "an empty comparison"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", [60, 120])
+@pytest.mark.parametrize("net", NETS)
+def test_rate_of_false_positives_with_a_small_pool(net: str, pool: int) -> None:
+    """The random sets are smaller than the concept then."""
+    p = null_p_values(net, 500, concepts=1, pool=pool)
+    assert reaches((p <= 0.05).any(1))
+    assert reaches((p <= 0.01).any(1), 0.01)
 
 
 @pytest.mark.slow
