@@ -24,6 +24,7 @@ from lightning_xai.callbacks.flow.history import History
 from lightning_xai.callbacks.flow.namespaces import Callback, LightningModule, Trainer, callbacks_of, rank_zero_info
 from lightning_xai.callbacks.flow.run import Run, dataset_of
 from lightning_xai.callbacks.flow.settings import imported, plain
+from lightning_xai.callbacks.flow.shadows import shadows_of
 from lightning_xai.callbacks.flow.state import State
 from lightning_xai.functional.outputs import predict
 from lightning_xai.probe import Probe, map_tensors, tensors
@@ -218,11 +219,11 @@ class Explanation(Callback, ABC):
         if trainer.sanity_checking:
             return
         self._settle(trainer)
-        if trainer.state.fn == "fit":
-            self.state.validations += 1
-            if not self._due_after_validation(trainer):
-                return
-        reader.read(self, trainer, pl_module, trainer.fit_loop.epoch_loop._batches_that_stepped)
+        fitting = trainer.state.fn == "fit"
+        self.state.validations += fitting
+        if not fitting or self._due_after_validation(trainer):
+            reader.read(self, trainer, pl_module, trainer.fit_loop.epoch_loop._batches_that_stepped)
+        self._end_moment(trainer)
 
     on_test_epoch_end = on_validation_epoch_end
 
@@ -232,6 +233,7 @@ class Explanation(Callback, ABC):
         if self._due_after_epoch(trainer):
             # Lightning logs the scalars of this hook one step earlier than it counts here
             reader.read(self, trainer, pl_module, trainer.fit_loop.epoch_loop._batches_that_stepped - 1)
+        self._end_moment(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._finish(trainer)
@@ -239,7 +241,13 @@ class Explanation(Callback, ABC):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._finish(trainer)
 
+    def _end_moment(self, trainer: Trainer) -> None:
+        """Let the snapshot of the model go that the explanations of this Trainer share, once the last has read."""
+        if [callback for callback in callbacks_of(trainer) if isinstance(callback, Explanation)][-1] is self:
+            shadows_of(trainer).drop()
+
     def _finish(self, trainer: Trainer) -> None:
+        shadows_of(trainer).drop()
         background.finish(trainer)
         reader.tell_unlogged(self)
 

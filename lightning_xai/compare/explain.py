@@ -12,7 +12,7 @@ from lightning_xai.callbacks.flow.namespaces import NAMESPACES, LightningModule,
 from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.callbacks.flow.settings import import_object
 from lightning_xai.callbacks.grad_cam import GradCAM
-from lightning_xai.functional.hooks import inspecting
+from lightning_xai.functional.guard import inspecting
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Reading
 from lightning_xai.report import Report

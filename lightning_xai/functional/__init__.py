@@ -12,7 +12,7 @@ from lightning_xai.functional.attention import attention_maps, unused_softmaxes
 from lightning_xai.functional.attention_scalars import attention_distance, attention_entropy, attention_share
 from lightning_xai.functional.cav import CAVs, fit_cavs
 from lightning_xai.functional.grad_cam import VARIANTS, grad_cam
-from lightning_xai.functional.hooks import inspecting
+from lightning_xai.functional.guard import inspecting
 from lightning_xai.functional.layers import find_layers, named_layers
 from lightning_xai.functional.outputs import call, logits, predict, scores
 from lightning_xai.functional.relevance import attention_relevance

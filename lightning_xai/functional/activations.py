@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.functional import outputs
-from lightning_xai.functional.hooks import DisconnectedError, inspecting, record, tapping, trace
+from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional.hooks import DisconnectedError, record, tapping, trace
 from lightning_xai.functional.layers import find_layers
 from lightning_xai.functional.nested import select, usable
 from lightning_xai.functional.request import Request, input_tensor

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from lightning_xai.functional import outputs
 from lightning_xai.functional.capture import Move, Watching
 from lightning_xai.functional.fused import Fused
-from lightning_xai.functional.hooks import following, inspecting
+from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional.hooks import following
 from lightning_xai.functional.layers import close_matches, find_layers, named_layers
 from lightning_xai.functional.nested import usable
 from lightning_xai.functional.request import input_tensor

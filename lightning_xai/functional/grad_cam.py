@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.functional import outputs, variants
-from lightning_xai.functional.hooks import inspecting, tapping
+from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional.hooks import tapping
 from lightning_xai.functional.layers import close_matches, find_layers
 from lightning_xai.functional.nested import usable
 from lightning_xai.functional.outputs import Targets

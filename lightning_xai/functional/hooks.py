@@ -1,11 +1,9 @@
-"""The one place that touches module hooks: the guarded pass, the taps on layers, the trace of a forward."""
+"""The one place that touches module hooks: the taps on layers, the trace of a forward."""
 
 from __future__ import annotations
 
-import random
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
@@ -16,131 +14,6 @@ from torch.autograd.graph import Node, get_gradient_edge
 
 from lightning_xai.functional.layers import named_layers
 from lightning_xai.functional.nested import first_tensor, map_tensors, replace_first
-
-# ------------------------------------------------------------ the guarded pass
-
-
-@contextmanager
-def inspecting(model: nn.Module) -> Iterator[None]:
-    """Run `model` inside without leaving a trace in it or in the process, also when the body raises.
-
-    Inside: every module's `training` is False, all parameters are frozen, grad mode is off (but may be
-    turned on), inference mode is off, and compiled code runs eagerly, so that hooks are called.
-    Restored: training flags, `requires_grad`, `.grad`, parameters and buffers as objects, the buffers'
-    values, every global RNG stream, grad and inference mode, backend and autocast flags. The values of
-    parameters are not saved: nothing here writes them.
-    """
-    modules = list(model.modules())
-    parameters = _unique(module._parameters for module in modules)
-    buffers = _unique(module._buffers for module in modules)
-    with (
-        _rng_restored({tensor.device for tensor in (*parameters, *buffers)}),
-        torch.inference_mode(False),
-        torch.no_grad(),
-        _eager(),
-        _flags_set(modules),
-        _state_restored(modules, parameters, buffers),
-    ):
-        yield
-
-
-def _unique(stores: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
-    return list({id(tensor): tensor for store in stores for tensor in store.values() if tensor is not None}.values())
-
-
-@contextmanager
-def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers: list[Tensor]) -> Iterator[None]:
-    training = [(module, module.training) for module in modules]
-    stores: list[dict[str, Any]] = [s for m in modules for s in (m._parameters, m._buffers) if s]
-    contents = [(store, dict(store)) for store in stores]
-    gradients = [(p, p.requires_grad, p.grad) for p in parameters if not p.is_inference()]
-    buffers = [buffer for buffer in buffers if not buffer.is_inference()]
-    values = [torch.empty_like(buffer) for buffer in buffers]
-    _copy(values, buffers)
-    try:
-        for module in modules:
-            if module.training:
-                module.training = False  # not model.eval(): users override it
-        for parameter, _, _ in gradients:
-            parameter.requires_grad_(False)
-        for store, content in contents:
-            for name, tensor in content.items():
-                if tensor is not None and tensor.is_inference():  # autograd refuses to save it
-                    store[name] = _ordinary(tensor)
-        yield
-    finally:
-        for module, flag in training:
-            if module.training != flag:
-                module.training = flag
-        for store, content in contents:
-            if len(store) != len(content) or any(store.get(n) is not t for n, t in content.items()):
-                store.clear()
-                store.update(content)
-        # through .data, since a copy_ would count as a change to any graph that holds the buffer
-        _copy([buffer.data for buffer in buffers], values)
-        for parameter, requires_grad, grad in gradients:
-            parameter.requires_grad_(requires_grad)
-            if parameter.grad is not grad:
-                parameter.grad = grad
-
-
-def _copy(to: list[Tensor], source: list[Tensor]) -> None:
-    groups: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
-    for a, b in zip(to, source, strict=True):
-        pair = groups.setdefault((b.device, b.dtype), ([], []))
-        pair[0].append(a)
-        pair[1].append(b)
-    for a_group, b_group in groups.values():  # one kernel a group: a ResNet-50 has 159 small buffers
-        torch._foreach_copy_(a_group, b_group)
-
-
-def _ordinary(tensor: Tensor) -> Tensor:
-    return nn.Parameter(tensor.clone(), False) if isinstance(tensor, nn.Parameter) else tensor.clone()
-
-
-@contextmanager
-def _rng_restored(devices: set[torch.device]) -> Iterator[None]:
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        devices = devices | {torch.device("cuda", torch.cuda.current_device())}
-    streams: list[tuple[Callable[[Any], object], Any]] = [
-        (torch.set_rng_state, torch.get_rng_state()),
-        (random.setstate, random.getstate()),
-    ]
-    for device in devices:
-        if device.type not in ("cpu", "meta"):
-            rng = torch.get_device_module(device.type)
-            where = {} if device.type == "mps" else {"device": device}
-            streams.append((partial(rng.set_rng_state, **where), rng.get_rng_state(**where)))
-    if numpy := sys.modules.get("numpy"):
-        streams.append((numpy.random.set_state, numpy.random.get_state()))
-    try:
-        yield
-    finally:
-        for restore, state in streams:
-            restore(state)
-
-
-def _eager() -> AbstractContextManager[Any]:
-    # a compiled graph skips hooks that are younger than it; without dynamo (a second to import) there is none
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-
-
-@contextmanager
-def _flags_set(modules: list[nn.Module]) -> Iterator[None]:
-    mha, cudnn = torch.backends.mha, torch.backends.cudnn
-    fast_path, cache, cudnn_enabled = mha.get_fastpath_enabled(), torch.is_autocast_cache_enabled(), cudnn.enabled
-    try:
-        mha.set_fastpath_enabled(False)  # it calls no submodule, so no hook
-        torch.set_autocast_cache_enabled(False)  # a cast made without grad would cut a training step around us
-        if any(isinstance(module, nn.RNNBase) for module in modules):
-            cudnn.enabled = False  # cuDNN has no RNN backward in eval mode
-        yield
-    finally:
-        mha.set_fastpath_enabled(fast_path)
-        torch.set_autocast_cache_enabled(cache)
-        if cudnn.enabled != cudnn_enabled:
-            cudnn.enabled = cudnn_enabled
-
 
 # ------------------------------------------------------------ taps: activations and what they do to the scores
 

@@ -15,7 +15,18 @@ _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     """All submodules of `model` by name, the model itself excepted; names do not show wrappers."""
-    return {name: module for name, module in _cleaned(model) if name}
+    return {name: module for name, module in unwrapped_names(model) if name}
+
+
+def unwrapped_names(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """All modules by name, the model itself first; a wrapper and what it wraps have one name."""
+    modules = [
+        (".".join(part for part in name.split(".") if part not in _WRAPPERS), module)
+        for name, module in model.named_modules()
+    ]
+    if isinstance(model, (DataParallel, DistributedDataParallel)):
+        modules = [(name.removeprefix("module").removeprefix("."), module) for name, module in modules]
+    return modules
 
 
 def find_layers(model: nn.Module, layers: str | nn.Module | Sequence[str | nn.Module]) -> dict[str, nn.Module]:
@@ -52,18 +63,8 @@ def close_matches(name: str, names: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def _cleaned(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    modules = [
-        (".".join(part for part in name.split(".") if part not in _WRAPPERS), module)
-        for name, module in model.named_modules()
-    ]
-    if isinstance(model, (DataParallel, DistributedDataParallel)):
-        modules = [(name.removeprefix("module").removeprefix("."), module) for name, module in modules]
-    return modules
-
-
 def _name_of(model: nn.Module, layer: nn.Module) -> str:
-    for name, module in _cleaned(model):
+    for name, module in unwrapped_names(model):
         if module is layer and name:
             return name
     raise ValueError(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lightning_xai.functional import outputs
 from lightning_xai.functional.capture import within_mode
-from lightning_xai.functional.hooks import following, inspecting
+from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional.hooks import following
 from lightning_xai.functional.nested import usable
 from lightning_xai.functional.outputs import Targets
 from lightning_xai.functional.passing import Chunks, Event, Passing, latest_events

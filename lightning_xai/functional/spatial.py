@@ -10,7 +10,8 @@ import torch
 from torch import Size, Tensor, nn
 
 from lightning_xai.functional import outputs
-from lightning_xai.functional.hooks import Call, DisconnectedError, inspecting, tapping, trace
+from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional.hooks import Call, DisconnectedError, tapping, trace
 from lightning_xai.functional.layers import find_layers
 from lightning_xai.functional.layout import Layout, recognise
 from lightning_xai.functional.nested import usable

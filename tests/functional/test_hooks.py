@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_xai.functional import grad_cam, hooks, inspecting, last_spatial_layer
+from lightning_xai.functional import grad_cam, guard, hooks, inspecting, last_spatial_layer
 from lightning_xai.functional.grad_cam import VARIANTS
 
 from . import reference
@@ -383,13 +383,13 @@ def test_functional_needs_torch_alone() -> None:
 
 
 @contextmanager
-def without(guard: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     @contextmanager
     def nothing(*_: Any) -> Iterator[None]:
         yield
 
     with monkeypatch.context() as patch:
-        patch.setattr(hooks, guard, nothing)
+        patch.setattr(guard, name, nothing)
         yield
 
 
@@ -402,5 +402,5 @@ def test_the_guards_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     with without("_eager", monkeypatch), pytest.raises(AssertionError):
         test_nothing_is_compiled_or_compiled_again()
     with monkeypatch.context() as patch, pytest.raises(AssertionError):
-        patch.setattr(hooks, "_copy", lambda to, source: None)
+        patch.setattr(guard, "_copy", lambda to, source: None)
         test_everything_is_restored("grad_cam", False)

@@ -12,7 +12,8 @@ from lightning_xai.callbacks.flow import background, opening
 from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer
 from lightning_xai.callbacks.flow.run import Run
-from lightning_xai.functional.hooks import inspecting
+from lightning_xai.callbacks.flow.shadows import shadows_of
+from lightning_xai.functional.guard import inspecting
 from lightning_xai.loggers import Files, log_report
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
@@ -53,8 +54,12 @@ def read(explanation: Explanation, trainer: Trainer, pl_module: LightningModule,
 
 def _measure(explanation: Explanation, trainer: Trainer, pl_module: LightningModule) -> Measured:
     assert explanation.state.probe is not None
-    with inspecting(pl_module):
-        run = Run(trainer, pl_module, explanation.forward, explanation.state.like, explanation.probe_loader)
+    shadows = shadows_of(trainer)
+    with (
+        shadows.shadow(trainer, pl_module, explanation.forward, explanation.say) as (stand_in, model, forward),
+        inspecting(model),
+    ):
+        run = Run(stand_in, model, forward, explanation.state.like, explanation.probe_loader)
         if explanation.state.prepared is None:
             explanation.state.prepared = run.prepare(explanation.state.probe)
         measured = explanation.measure(run, explanation.state.prepared)

@@ -24,8 +24,8 @@ class Run:
     ``run.model`` is the plain module, for names and hooks.
 
     Args:
-        trainer: whose strategy and precision it follows.
-        model: the module that is trained.
+        trainer: whose strategy and precision it follows: the shadow's where it is one.
+        model: the module that is explained: the one that is trained, or its shadow.
         forward: how inputs become an output.
         like: a batch of this run, in whose structure the transfer hooks take their batches.
         loader: index of the validation DataLoader whose data are explained.

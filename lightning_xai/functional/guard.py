@@ -1,0 +1,190 @@
+"""The guarded pass: what runs inside leaves no trace in the model, as far as its modules go, nor in the process."""
+
+from __future__ import annotations
+
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_xai.functional.shadow import is_shadow
+from lightning_xai.functional.shadow.memory import UNINITIALISED
+
+Restoration = tuple[str, Callable[[], Any]]
+
+
+@contextmanager
+def inspecting(model: nn.Module) -> Iterator[None]:
+    """Run `model` inside without leaving a trace in it or in the process, also when the body raises.
+
+    Inside: every module's `training` is False, all parameters are frozen, grad mode is off (but may be
+    turned on), inference mode is off, and compiled code runs eagerly, so that hooks are called.
+    Restored: training flags, `requires_grad`, `.grad`, parameters and buffers as objects, the buffers'
+    values, every global RNG stream, grad and inference mode, backend and autocast flags. Each restoration is
+    tried whatever became of the others; what could not be restored is warned of. The values of parameters are
+    not saved, nor what a forward writes to other attributes: a `shadow` protects these as well, and of a shadow
+    only the process around it is guarded.
+    """
+    modules = list(model.modules())
+    parameters = _unique(dict(module.named_parameters(recurse=False)) for module in modules)
+    buffers = _unique(dict(module.named_buffers(recurse=False)) for module in modules)
+    with (
+        _rng_restored({tensor.device for tensor in (*parameters, *buffers)}),
+        torch.inference_mode(False),
+        torch.no_grad(),
+        _eager(),
+        _flags_set(modules),
+        nullcontext() if is_shadow(model) else _state_restored(modules, parameters, buffers),
+    ):
+        yield
+
+
+def _unique(stores: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
+    return list({id(tensor): tensor for store in stores for tensor in store.values() if tensor is not None}.values())
+
+
+@contextmanager
+def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers: list[Tensor]) -> Iterator[None]:
+    restorations: list[Restoration] = []
+    try:
+        for module in modules:
+            if module.training:
+                restorations.append(("a training flag", partial(setattr, module, "training", True)))
+                module.training = False  # not model.eval(): users override it
+        for parameter in parameters:
+            if not parameter.is_inference():
+                restorations.append(("a parameter", partial(_restore_parameter, parameter, *_state_of(parameter))))
+                parameter.requires_grad_(False)
+        restorations += _buffers_saved([buffer for buffer in buffers if not buffer.is_inference()])
+        for module in modules:
+            if not isinstance(module, torch.jit.ScriptModule):  # its tensors are not objects of Python's
+                restorations += [_tensors_saved(store) for store in (module._parameters, module._buffers) if store]
+        yield
+    finally:
+        failed = [f"{what} ({error})" for what, restore in reversed(restorations) if (error := _failure(restore))]
+        if failed:
+            names = ", ".join(dict.fromkeys(failed))
+            warnings.warn(f"the model could not be left quite as it was: {names}", RuntimeWarning, stacklevel=4)
+
+
+def _failure(restore: Callable[[], Any]) -> Exception | None:
+    try:
+        restore()
+    except Exception as error:
+        return error
+    return None
+
+
+def _state_of(parameter: Tensor) -> tuple[bool, Tensor | None]:
+    return parameter.requires_grad, parameter.grad
+
+
+def _restore_parameter(parameter: Tensor, requires_grad: bool, grad: Tensor | None) -> None:
+    parameter.requires_grad_(requires_grad)
+    if parameter.grad is not grad:
+        parameter.grad = grad
+
+
+def _tensors_saved(store: dict[str, Any]) -> Restoration:
+    content = dict(store)
+    for name, tensor in content.items():
+        if tensor is not None and tensor.is_inference():  # autograd refuses to save it
+            store[name] = _ordinary(tensor)
+
+    def restore() -> None:
+        if len(store) != len(content) or any(store.get(name) is not tensor for name, tensor in content.items()):
+            store.clear()
+            store.update(content)
+
+    return "the names of tensors", restore
+
+
+def _buffers_saved(buffers: list[Tensor]) -> list[Restoration]:
+    """What brings back the values, and the sizes, of buffers that were written to."""
+    buffers = [buffer for buffer in buffers if not isinstance(buffer, UNINITIALISED)]
+    values = [torch.empty_like(buffer) if _is_plain(buffer) else buffer.detach().clone() for buffer in buffers]
+    pairs = [pair for pair in zip(values, buffers, strict=True) if _is_plain(pair[1])]
+    _copy([value for value, _ in pairs], [buffer for _, buffer in pairs])
+    return [
+        ("a buffer", partial(_restore_buffer, buffer, value, buffer._version))
+        for buffer, value in zip(buffers, values, strict=True)
+    ]
+
+
+def _is_plain(buffer: Tensor) -> bool:
+    return buffer.layout == torch.strided and not (buffer.is_nested or buffer.is_quantized)
+
+
+def _restore_buffer(buffer: Tensor, value: Tensor, version: int) -> None:
+    # compared first: memory may be read-only, and writing to it would end the process
+    if buffer._version == version and torch.equal(buffer, value):
+        return
+    # through .data, since a copy_ would count as a change to any graph that holds the buffer
+    if buffer.shape != value.shape:
+        buffer.data.resize_(value.shape)
+    expanded = [slice(1) if stride == 0 else slice(None) for stride in buffer.stride()]
+    buffer.data[tuple(expanded)].copy_(value[tuple(expanded)])
+
+
+def _copy(to: list[Tensor], source: list[Tensor]) -> None:
+    groups: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
+    for a, b in zip(to, source, strict=True):
+        pair = groups.setdefault((b.device, b.dtype), ([], []))
+        pair[0].append(a)
+        pair[1].append(b)
+    for a_group, b_group in groups.values():  # one kernel a group: a ResNet-50 has 159 small buffers
+        torch._foreach_copy_(a_group, b_group)
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    return nn.Parameter(tensor.clone(), False) if isinstance(tensor, nn.Parameter) else tensor.clone()
+
+
+@contextmanager
+def _rng_restored(devices: set[torch.device]) -> Iterator[None]:
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        devices = devices | {torch.device("cuda", torch.cuda.current_device())}
+    streams: list[tuple[Callable[[Any], object], Any]] = [
+        (torch.set_rng_state, torch.get_rng_state()),
+        (random.setstate, random.getstate()),
+    ]
+    for device in devices:
+        if device.type not in ("cpu", "meta"):
+            rng = torch.get_device_module(device.type)
+            where = {} if device.type == "mps" else {"device": device}
+            streams.append((partial(rng.set_rng_state, **where), rng.get_rng_state(**where)))
+    if numpy := sys.modules.get("numpy"):
+        streams.append((numpy.random.set_state, numpy.random.get_state()))
+    try:
+        yield
+    finally:
+        for restore, state in streams:
+            restore(state)
+
+
+def _eager() -> AbstractContextManager[Any]:
+    # a compiled graph skips hooks that are younger than it; without dynamo (a second to import) there is none
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+@contextmanager
+def _flags_set(modules: list[nn.Module]) -> Iterator[None]:
+    mha, cudnn = torch.backends.mha, torch.backends.cudnn
+    fast_path, cache, cudnn_enabled = mha.get_fastpath_enabled(), torch.is_autocast_cache_enabled(), cudnn.enabled
+    try:
+        mha.set_fastpath_enabled(False)  # it calls no submodule, so no hook
+        torch.set_autocast_cache_enabled(False)  # a cast made without grad would cut a training step around us
+        if any(isinstance(module, nn.RNNBase) for module in modules):
+            cudnn.enabled = False  # cuDNN has no RNN backward in eval mode
+        yield
+    finally:
+        mha.set_fastpath_enabled(fast_path)
+        torch.set_autocast_cache_enabled(cache)
+        if cudnn.enabled != cudnn_enabled:
+            cudnn.enabled = cudnn_enabled

@@ -1,0 +1,101 @@
+"""What a walk writes down is made again by these."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Original:
+    """Marks a thing that is to be the same object."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+
+class UnbuildableError(TypeError):
+    """A class cannot be made again from what its own reduction says."""
+
+    def __init__(self, kind: type, cause: Exception) -> None:
+        super().__init__(f"a {kind.__qualname__} cannot be made again: {cause}")
+        self.kind = kind
+
+
+def same(thing: Any) -> Any:
+    """The thing itself."""
+    return thing
+
+
+def generator(device: torch.device, state: Tensor) -> torch.Generator:
+    """A generator in this state."""
+    made = torch.Generator(device)
+    made.set_state(state)
+    return made
+
+
+def made(kind: type, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """What pickle's reduction of a `kind` makes; raises `UnbuildableError`."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        raise UnbuildableError(kind, error) from error
+
+
+def restore(thing: Any, told: tuple[Callable[[Any, Any], None] | None, Any]) -> None:
+    """Give a thing its state, as pickle does; raises `UnbuildableError`."""
+    setter, state = told
+    try:
+        if setter is not None:
+            setter(thing, state)
+        elif hasattr(thing, "__setstate__"):
+            thing.__setstate__(state)
+        else:
+            attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+            if attributes:
+                thing.__dict__.update(attributes)
+            for name, value in (slots or {}).items():
+                object.__setattr__(thing, name, value)
+    except Exception as error:
+        raise UnbuildableError(type(thing), error) from error
+
+
+def module(kind: type[nn.Module]) -> nn.Module:
+    """An empty module of this class, whose end ends nothing."""
+    if hasattr(kind, "__del__"):
+        kind = type(kind.__name__, (kind,), {"__del__": lambda self: None, "__module__": kind.__module__})
+    return object.__new__(kind)
+
+
+def fill(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Its attributes and slots, past any __setattr__."""
+    attributes, slots = state
+    module.__dict__.update(attributes)
+    for name, value in slots.items():
+        object.__setattr__(module, name, value)
+
+
+def function(
+    original: types.FunctionType, cells: tuple[types.CellType, ...], replaced: dict[str, Any]
+) -> types.FunctionType:
+    """The same code over other cells, and over other globals where some are replaced."""
+    names = {**original.__globals__, **replaced} if replaced else original.__globals__
+    made = types.FunctionType(original.__code__, names, original.__name__, None, cells)
+    made.__qualname__, made.__module__, made.__doc__ = original.__qualname__, original.__module__, original.__doc__
+    return made
+
+
+def fill_function(made: types.FunctionType, own: tuple[Any, Any, Any]) -> None:
+    """Its defaults and attributes."""
+    made.__defaults__, made.__kwdefaults__ = own[:2]
+    made.__dict__.update(own[2])
+
+
+def fill_cell(cell: types.CellType, contents: tuple[Any]) -> None:
+    """What a closure holds."""
+    cell.cell_contents = contents[0]
