@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lightning_xai.store import Run, load_run
@@ -69,7 +70,17 @@ def parser() -> argparse.ArgumentParser:
 def _compare(options: argparse.Namespace) -> None:
     from lightning_xai.compare import gather, to_page  # Lightning and matplotlib, which --help does not need
 
-    comparison = gather([_open(path) for path in options.runs])
+    runs: list[Run] = []
+    refused: list[str] = []
+    for path in options.runs:
+        try:
+            runs.append(_open(path))
+        except ValueError as error:
+            refused.append(f"nothing of {path}: {error}")
+    if not runs:
+        raise ValueError("\n".join(refused))
+    comparison = gather(runs)
+    comparison = replace(comparison, notes=[*refused, *comparison.notes])
     text = to_page(comparison)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text, encoding="utf-8")
@@ -88,9 +99,9 @@ def _open(path: Path) -> Run:
         raise FileNotFoundError(f"there is no folder {path}: name the folder of a run")
     try:
         return load_run(path)
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         raise
-    except Exception as error:  # a foreign or damaged file raises anything
+    except Exception as error:  # a foreign or damaged folder raises anything
         cause = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} was not written by lightning_xai, or is damaged. {cause}") from error
 

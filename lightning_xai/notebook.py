@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -37,17 +38,20 @@ class ShownReading(Reading):
         """What the callback reported of it.
 
         Raises:
-            ValueError: the probe was not kept, or the callback cannot be imported.
+            ValueError: the probe was not kept, or the callback is none of this library's.
         """
         from lightning_xai.callbacks.revive import revive  # Lightning, which reading a run does not need
 
         if self.probe is None:
             raise ValueError("the run's store does not hold the probe that was explained")
         explanation = revive(self.entry)
-        until = [reading for reading in self.history if reading.step <= self.step]
+        until = [r for r in self.history if r.step <= self.step and (r is self or store.unreadable(r) is None)]
         return explanation.report(self.measured, explanation.displayed(self.probe), until)
 
     def _repr_html_(self) -> str:
+        return _or_why(self._drawn)
+
+    def _drawn(self) -> str:
         report = self.report()
         shown = {tag: picture for tag, picture in report.pictures.items() if not isinstance(picture, Filmstrip)}
         numbers = "".join(
@@ -66,30 +70,41 @@ class ShownRun(store.Run):
             when = f", epoch {readings[0].epoch} to {readings[-1].epoch}" if readings else ""
             parts.append(f"<p><b>{escape(name)}</b>: {len(readings)} readings{when}</p>")
             parts.extend(_latest(reading) for reading in readings[-1:] if isinstance(reading, ShownReading))
+        parts.extend(f"<p>{escape(text)}</p>" for text in self.unreadable)
         return "".join(parts)
 
 
 def load_run(path: str | os.PathLike[str]) -> ShownRun:
     """The readings of a run: of its store, or of the one folder ``xai`` under ``path``. Both show themselves.
 
+    Warns of files that cannot be read, which are left out.
+
     Raises:
         FileNotFoundError: where there is no store, or more than one to choose from.
+        ValueError: where its manifest is damaged, or written by a newer version or by something else.
     """
     run = store.load_run(path)
+    if run.unreadable:
+        warnings.warn("\n".join(run.unreadable), RuntimeWarning, stacklevel=2)
     readings: dict[str, list[Reading]] = {}
     for name, plain in run.readings.items():
         history: list[ShownReading] = []
         entry, probe = run.callbacks[name], run.probes[name]
         history.extend(ShownReading(r.epoch, r.step, r.measured, entry, probe, history) for r in plain)
         readings[name] = list(history)
-    return ShownRun(run.folder, run.callbacks, run.probes, readings)
+    return ShownRun(run.folder, run.callbacks, run.probes, readings, unreadable=run.unreadable)
 
 
 def _latest(reading: ShownReading) -> str:
+    return _or_why(lambda: _drawn(reading.report().pictures))
+
+
+def _or_why(html: Callable[[], str]) -> str:
+    """What is shown, or why it cannot be: a cell that fails would hide the rest of the run."""
     try:
-        return _drawn(reading.report().pictures)
-    except ValueError as error:
-        return f"<p>{escape(str(error))}</p>"
+        return html()
+    except Exception as error:  # a store may hold anything
+        return f"<p>{escape(str(error) or type(error).__name__)}</p>"
 
 
 def _drawn(pictures: Mapping[str, Picture]) -> str:

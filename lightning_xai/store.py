@@ -1,16 +1,16 @@
 """RunStore: every reading of a run on disk, beside its checkpoints.
 
-``manifest.json`` names the callbacks, ``probes/<fingerprint>.pt`` holds what was explained, and
-``<name>/<step>.pt`` one reading. A file is written whole under another name, then renamed.
+``manifest.json`` names the run and its callbacks, ``probes/<fingerprint>.pt`` holds what was explained, and
+``<name>/<step>.pt`` one reading. A file is written whole under another name, then renamed. One that cannot be read is
+left out, and harms no other.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_xai.manifest import (
+    FORMAT,
+    MANIFEST,
+    check_format,
+    move_aside,
+    read_manifest,
+    run_in,
+    store_of,
+    write_whole,
+)
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
+from lightning_xai.reading_state import reading_from_state, reading_state
 
-FORMAT = 1
-MANIFEST = "manifest.json"
+__all__ = ["Run", "RunStore", "Unreadable", "load_run", "reading_from_state", "reading_state", "unreadable"]
+
+
+class Unreadable(ValueError):
+    """A stored file that cannot be read: it is gone, cut short, of another format, or its disk fails."""
+
+    def __init__(self, path: Path, cause: Exception) -> None:
+        super().__init__(f"{path} cannot be read and is left out: {type(cause).__name__}: {_short(cause)}")
 
 
 class RunStore:
@@ -30,64 +47,86 @@ class RunStore:
 
     Args:
         folder: where they are, or will be; made when the first file is written.
+        run: the identity of the run that writes here; None takes what the manifest says.
 
     Raises:
-        ValueError: where the folder was written by a newer version of this library, or by something else.
+        ValueError: where the folder was written by a newer version of this library, or by something else, or its
+            manifest is damaged.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], run: str | None = None) -> None:
         self.folder = Path(folder).absolute()
-        if (self.folder / MANIFEST).exists():
-            _check_format(self.folder, self.manifest)
+        if run is None:
+            read_manifest(self.folder)
+        self.run = run or run_in(self.folder)
+        self.unreadable: dict[Path, Unreadable] = {}
+        """The files that were left out, and why."""
+        self._written: set[str] = set()
 
     @property
     def manifest(self) -> dict[str, Any]:
         """What is written about the run: its format, and per callback its class, settings, layers and probe."""
-        path = self.folder / MANIFEST
-        if not path.exists():
-            return {"format": FORMAT, "callbacks": {}}
-        try:
-            manifest: dict[str, Any] = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"{path} is no manifest of lightning_xai: {error}") from error
-        return manifest
+        return read_manifest(self.folder)
 
     def describe(self, name: str, entry: Mapping[str, Any]) -> None:
         """Write what there is to know about the callback ``name``: JSON values alone."""
-        manifest = self.manifest
-        if manifest["callbacks"].get(name) == entry:
+        self.follow()
+        try:
+            manifest = self.manifest
+        except ValueError:  # damaged since the run began: each callback describes itself again
+            manifest = {"format": FORMAT, "callbacks": {}}
+        if manifest["callbacks"].get(name) == entry and manifest.get("run") == self.run:
             return
         manifest["callbacks"][name] = dict(entry)
+        if self.run is not None:
+            manifest["run"] = self.run
         text = json.dumps(manifest, indent=2, sort_keys=True)
-        _write(self.folder / MANIFEST, lambda path: path.write_text(text))
+        write_whole(self.folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
 
     def add_probe(self, probe: Probe) -> str:
         """Keep a probe; returns its fingerprint."""
+        self.follow()
         fingerprint = probe.fingerprint
         path = self._probe_path(fingerprint)
-        if not path.exists():
-            _write(path, probe.save)
+        if not path.exists() or (fingerprint not in self._written and self.probe(fingerprint) is None):
+            write_whole(path, probe.save)
+        self._written.add(fingerprint)
         return fingerprint
 
     def probe(self, fingerprint: str) -> Probe | None:
-        """The probe with this fingerprint, None where it was not kept."""
+        """The probe with this fingerprint, None where it was not kept or cannot be read."""
         path = self._probe_path(fingerprint)
-        return Probe.load(path) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            probe = Probe.load(path)
+            if probe.fingerprint != fingerprint:
+                raise ValueError("it holds other samples than its name says")
+        except Exception as error:  # a damaged file raises anything
+            self.unreadable[path] = Unreadable(path, error)
+            return None
+        return probe
 
     def add(self, name: str, reading: Reading, stage: str = "fit") -> Reading:
         """Write one reading; returns it with its rows left on the disk.
 
         Readings of another ``stage`` than ``fit`` are kept beside the history, not in it.
         """
+        self.follow()
         file = f"{reading.step}.pt" if stage == "fit" else f"{stage}-{reading.step}.pt"
-        path = self.folder / name / file
         state = reading_state(reading)
-        _write(path, lambda place: torch.save(state, place))
-        return _read(path)
+        write_whole(self.folder / name / file, lambda path: torch.save(state, path))
+        return self._read(f"{name}/{file}")
 
     def history(self, name: str) -> list[Reading]:
         """The readings of ``fit``, in order of their steps; their rows are read when they are looked at."""
-        return [_read(path) for _, path in self._files(name)]
+        readings = []
+        for _, path in self._files(name):
+            try:
+                readings.append(self._read(f"{name}/{path.name}"))
+            except Unreadable as error:
+                self.unreadable[path] = error
+        return readings
 
     def drop_after(self, name: str, step: int) -> None:
         """Remove the readings that were taken after ``step``."""
@@ -103,17 +142,47 @@ class RunStore:
     def adopt(self, other: RunStore, name: str, until: int) -> None:
         """Copy another run's probes and its readings of ``name`` up to the step ``until``."""
         kept = [(path, self.folder / name / path.name) for step, path in other._files(name) if step <= until]
-        probes = (other.folder / "probes").glob("*.pt")
-        for source, target in [*kept, *((path, self._probe_path(path.stem)) for path in probes)]:
-            if not target.exists():
-                _write(target, lambda place, source=source: shutil.copyfile(source, place))  # type: ignore[misc]
+        probes = [(path, self._probe_path(path.stem)) for path in (other.folder / "probes").glob("*.pt")]
+        for source, target in [*kept, *probes]:
+            if target.exists():
+                continue
+            try:
+                held = source.read_bytes()
+            except OSError as error:
+                self.unreadable[source] = Unreadable(source, error)
+                continue
+            write_whole(target, lambda path, held=held: path.write_bytes(held))  # type: ignore[misc]
+
+    def _read(self, file: str) -> Reading:
+        path = self.folder / file
+        whole, written = _whole(path)
+        return Reading(whole.epoch, whole.step, Measured(_RowsOnDisk(self, file, written), whole.measured.shared))
+
+    def follow(self) -> Path:
+        """Go to where this run's store is now, and return it: a later run in the same folder has moved it aside.
+
+        Raises:
+            OSError: the folder is another run's by now, and this run's store is gone.
+        """
+        place = store_of(self.run, self.folder)
+        if place is not None:
+            self.folder = place
+        elif run_in(self.folder) is not None:
+            raise OSError(f"{self.folder} is another run's by now")
+        return self.folder
+
+    def told(self) -> list[Unreadable]:
+        """Why files were left out since this was last asked."""
+        causes = list(self.unreadable.values())
+        self.unreadable.clear()
+        return causes
 
     def _probe_path(self, fingerprint: str) -> Path:
         return self.folder / "probes" / f"{fingerprint}.pt"
 
     def _files(self, name: str) -> list[tuple[int, Path]]:
         files = (self.folder / name).glob("*.pt")
-        return sorted((int(path.stem), path) for path in files if path.stem.isdigit())
+        return sorted((int(path.stem), path) for path in files if path.stem.isdecimal())
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -125,12 +194,14 @@ class Run:
         callbacks: callback name -> its class, settings and layers, as the manifest has them.
         probes: callback name -> what it explained, None where the probe was not kept.
         readings: callback name -> its readings, oldest first.
+        unreadable: what was left out of them, in sentences.
     """
 
     folder: Path
     callbacks: Mapping[str, Mapping[str, Any]]
     probes: Mapping[str, Probe | None]
     readings: Mapping[str, list[Reading]]
+    unreadable: Sequence[str] = field(default=(), kw_only=True)
 
     def __repr__(self) -> str:
         held = ", ".join(f"{len(readings)} readings of {name}" for name, readings in self.readings.items())
@@ -142,6 +213,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
 
     Raises:
         FileNotFoundError: where there is no store, or more than one to choose from.
+        ValueError: where its manifest is damaged, or written by a newer version or by something else.
     """
     root = Path(path)
     # of a run with a logger, and of one without
@@ -154,53 +226,49 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         raise FileNotFoundError(f"{path} holds {several if found else none}")
     store = RunStore(found[0])
     callbacks = store.manifest["callbacks"]
+    prints = {name: entry.get("probe") for name, entry in callbacks.items()}
     return Run(
         folder=store.folder,
         callbacks=callbacks,
-        probes={name: store.probe(entry["probe"]) if entry.get("probe") else None for name, entry in callbacks.items()},
+        probes={name: store.probe(held) if isinstance(held, str) else None for name, held in prints.items()},
         readings={name: store.history(name) for name in callbacks},
+        unreadable=[str(error) for error in store.unreadable.values()],
     )
 
 
-def is_kept(reading: Reading) -> bool:
-    """Whether the rows of a reading are in memory, or still on the disk."""
-    rows = reading.measured.rows
-    return not isinstance(rows, _RowsOnDisk) or rows.path.exists()
-
-
-def reading_state(reading: Reading) -> dict[str, Any]:
-    """Tensors and primitives alone; maps take half the bytes (float16 beside their largest value)."""
-    return {
-        "format": FORMAT,
-        "epoch": reading.epoch,
-        "step": reading.step,
-        "rows": {key: _pack(tensor) for key, tensor in reading.measured.rows.items()},
-        "shared": dict(reading.measured.shared),
-    }
-
-
-def reading_from_state(state: Mapping[str, Any]) -> Reading:
-    """The reading whose `reading_state` this is."""
-    rows = {key: _unpack(packed) for key, packed in state["rows"].items()}
-    return Reading(state["epoch"], state["step"], Measured(rows, state["shared"]))
-
-
-def move_aside(folder: Path) -> None:
-    """Rename a folder to the next free ``<name>-before-<number>``: nothing in it is lost, nothing mixes with it."""
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}-before-{number}")).exists():
-        number += 1
-    folder.rename(aside)
+def unreadable(reading: Reading) -> Unreadable | None:
+    """Why the rows of a reading cannot be read from the disk; None where they can, or are in memory."""
+    try:
+        len(reading.measured.rows)
+    except Unreadable as error:
+        return error
+    return None
 
 
 class _RowsOnDisk(Mapping[str, Tensor]):
-    """The rows of a stored reading, read again when they are looked at."""
+    """The rows of a stored reading, read again when they are looked at.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        store: whose they are.
+        file: their place in it.
+        written: when; a file of another time may be another run's, where the store has been moved.
+    """
+
+    def __init__(self, store: RunStore, file: str, written: int) -> None:
+        self._store, self._file, self._written = store, file, written
 
     def _rows(self) -> Mapping[str, Tensor]:
-        return _load(self.path, self.path.stat().st_mtime_ns).measured.rows
+        path = self._store.folder / self._file
+        try:
+            if path.stat().st_mtime_ns == self._written:
+                return _whole(path)[0].measured.rows
+        except OSError:
+            pass  # gone, or moved with its store
+        try:
+            self._store.follow()
+        except OSError as error:
+            raise Unreadable(path, error) from error
+        return _whole(self._store.folder / self._file)[0].measured.rows
 
     def __getitem__(self, key: str) -> Tensor:
         return self._rows()[key]
@@ -212,50 +280,22 @@ class _RowsOnDisk(Mapping[str, Tensor]):
         return len(self._rows())
 
 
-def _read(path: Path) -> Reading:
-    whole = _load(path, path.stat().st_mtime_ns)
-    return Reading(whole.epoch, whole.step, Measured(_RowsOnDisk(path), whole.measured.shared))
+def _whole(path: Path) -> tuple[Reading, int]:
+    """The reading in a file, with its rows, and when the file was written; raises Unreadable."""
+    try:
+        written = path.stat().st_mtime_ns
+        return _load(path, written), written
+    except Exception as error:  # a damaged file raises anything
+        raise Unreadable(path, error) from error
 
 
 @lru_cache(maxsize=32)
 def _load(path: Path, _modified: int) -> Reading:
     state = torch.load(path, map_location="cpu", weights_only=True)
-    _check_format(path, state)
+    check_format(path, state)
     return reading_from_state(state)
 
 
-def _pack(tensor: Tensor) -> Tensor | dict[str, Any]:
-    tensor = tensor.detach().cpu()
-    if tensor.dtype != torch.float32 or tensor.ndim < 2:
-        return tensor
-    # float16 alone ends at 65504 and loses what is below 6e-8: relevance knows neither bound
-    finite = tensor[tensor.isfinite()]
-    largest = float(finite.abs().max()) if finite.numel() else 0.0
-    return {"values": (tensor / (largest or 1.0)).half(), "largest": largest or 1.0}
-
-
-def _unpack(packed: Tensor | dict[str, Any]) -> Tensor:
-    if isinstance(packed, Tensor):
-        return packed
-    values: Tensor = packed["values"].float() * packed["largest"]
-    return values
-
-
-def _write(path: Path, writer: Callable[[Path], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        writer(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _check_format(path: Path, found: Mapping[str, Any]) -> None:
-    number = found.get("format")
-    if not isinstance(number, int):
-        raise ValueError(f"{path} was not written by lightning_xai: it names no format")
-    if number > FORMAT:
-        raise ValueError(
-            f"{path} has format {number}, this version of lightning_xai reads up to {FORMAT}: upgrade lightning_xai"
-        )
+def _short(cause: Exception) -> str:
+    """The first line of a message: torch explains at length why a file may not be loaded."""
+    return str(cause).partition("\n")[0]

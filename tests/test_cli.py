@@ -65,10 +65,23 @@ def test_foreign_and_newer_folders_are_refused(tmp_path, capsys, manifest, said)
     assert said in refusal(capsys, "report", tmp_path, "--out", tmp_path / "page.html")
 
 
-def test_a_damaged_reading_is_refused(tmp_path, capsys):
+def test_a_damaged_reading_is_left_out_and_said(tmp_path, capsys):
     folder = runs.write(tmp_path / "a")
     (folder / "xai" / "grad_cam" / "10.pt").write_bytes(b"no reading")
-    assert "was not written by lightning_xai, or is damaged" in refusal(capsys, "report", folder)
+    assert main(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 0
+    assert "10.pt cannot be read and is left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("manifest", ['{"format": 1, "callb', "", "[]", json.dumps({"format": 99, "callbacks": {}})])
+def test_a_damaged_or_newer_run_is_said_and_the_others_are_shown(tmp_path, capsys, manifest):
+    whole, broken = runs.write(tmp_path / "a"), runs.write(tmp_path / "b")
+    (broken / "xai" / "manifest.json").write_text(manifest)
+    page = tmp_path / "page.html"
+    assert main(["compare", str(whole), str(broken), "--out", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert f"nothing of {broken}: " in said and "manifest.json" in said
+    assert f"nothing of {broken}: " in page.read_text(encoding="utf-8")
+    assert "upgrade lightning_xai" in said or "99" not in manifest
 
 
 @pytest.mark.parametrize("arguments", [[], ["compare"], ["draw"], ["explain", "last.ckpt"]])

@@ -154,7 +154,12 @@ class Explanation(Callback, ABC):
         return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.init}
 
     def state_dict(self) -> dict[str, Any]:
-        return self.state.saved()
+        # a checkpoint is written whatever has become of our files
+        saved, error = attempt(self.state.saved)
+        if error is not None:
+            self.warn(error, "the checkpoint holds nothing of it")
+        opening.tell_lost(self)
+        return saved or {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # sharded strategies load after on_fit_start, all others before it: taken up in on_train_start
@@ -172,8 +177,7 @@ class Explanation(Callback, ABC):
 
     def open(self, store: RunStore | None, *, anew: bool = False) -> None:
         """Begin a run, or go on with it where it is the same store again, unless told to begin ``anew``."""
-        before = self.state.history.store
-        if anew or store is None or before is None or store.folder != before.folder:
+        if anew or store is not self.state.history.store:
             self.state = State(History(self.tag.removeprefix("xai/"), store))
         if self.probe is not None:
             _, classes = self.wanted()

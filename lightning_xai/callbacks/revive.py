@@ -1,4 +1,8 @@
-"""An explanation as its run's manifest describes it: to say again what was measured, in another process."""
+"""An explanation as its run's manifest describes it: to say again what was measured, in another process.
+
+A manifest may come from anybody. Nothing that it names is imported: only this library's own callbacks are made, and
+a function among their settings stays a name.
+"""
 
 from __future__ import annotations
 
@@ -6,45 +10,55 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from lightning_xai.callbacks.attention_maps import AttentionMaps
 from lightning_xai.callbacks.base import Explanation
-from lightning_xai.callbacks.flow.settings import import_object
+from lightning_xai.callbacks.grad_cam import GradCAM
+from lightning_xai.callbacks.tcav import TCAV
+
+KINDS: dict[str, type[Explanation]] = {kind.__qualname__: kind for kind in (AttentionMaps, GradCAM, TCAV)}
 
 
 def revive(entry: Mapping[str, Any]) -> Explanation:
     """The explanation of a manifest's entry, able to ``report``; the probe comes from the store.
 
     Raises:
-        ValueError: its class cannot be imported, or does not take the settings.
+        ValueError: its class is none of this library's, or does not take the settings.
     """
-    kind: Any = import_object(entry["class"])
-    if not (isinstance(kind, type) and issubclass(kind, Explanation)):
-        raise ValueError(f"{entry['class']} is no Explanation, so it cannot say what its run measured")
+    name, settings, layers = str(entry.get("class")), entry.get("settings"), entry.get("layers")
+    module, _, qualname = name.partition(":")
+    # by name: the modules of this library may have moved since
+    kind = KINDS.get(qualname) if module.partition(".")[0] == "lightning_xai" else None
+    if kind is None:
+        raise ValueError(
+            f"its pictures cannot be made again: {name} is no callback of lightning_xai, and nothing is imported "
+            "because a manifest names it. Its readings are there, as load_run(path).readings"
+        )
+    if not isinstance(settings, Mapping) or not isinstance(layers, Mapping):
+        raise ValueError(f"the manifest does not say with which settings {name} ran, or at which layers")
     functions = {f.name for f in fields(kind) if "Callable" in str(f.type)}
-    settings = {name: _called(value) if name in functions else value for name, value in entry["settings"].items()}
+    told = {key: _named(value) if key in functions else value for key, value in settings.items()}
     try:
-        explanation: Explanation = kind(**settings)
-    except TypeError as error:
-        raise ValueError(f"{entry['class']} does not take the settings of its run: {error}") from error
-    explanation.layer_names = dict(entry["layers"])
+        explanation = kind(**told)
+    except Exception as error:  # settings of any type at all
+        raise ValueError(f"{name} does not take the settings of its run: {error}") from error
+    explanation.layer_names = {str(tag): str(layer) for tag, layer in layers.items()}
     return explanation
 
 
-def _called(value: Any) -> Any:
-    """A setting that may be a function, or hold some."""
-    if isinstance(value, dict):
-        return {key: _called(item) for key, item in value.items()}
-    return _function(value) if isinstance(value, str) and ":" in value else value
+def _named(value: Any) -> Any:
+    """A setting that may be a function, or hold some: each as a stand-in, where a constructor would import it."""
+    if isinstance(value, Mapping):
+        return {key: _named(item) for key, item in value.items()}
+    # other words are no import paths: "label", or a method's name
+    return _stand_in(value) if isinstance(value, str) and (":" in value or "." in value) else value
 
 
-def _function(path: str) -> Callable[..., Any]:
-    try:
-        found: Callable[..., Any] = import_object(path)
-    except ValueError as error:
-        cause = error
+def _stand_in(path: str) -> Callable[..., Any]:
+    """Has the name of the function at ``path``; a report needs no function, so it raises where it is called."""
 
-        # a report needs no function, so one that lived in the run's script may be missing until it is called
-        def missing(*_: Any, **__: Any) -> Any:
-            raise cause
+    def stand_in(*_: Any, **__: Any) -> Any:
+        raise ValueError(f"{path} is a function of the run that was logged: it is not imported to look at the run")
 
-        return missing
-    return found
+    module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
+    stand_in.__module__, stand_in.__qualname__ = module, name
+    return stand_in

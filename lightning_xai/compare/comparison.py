@@ -6,18 +6,20 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from lightning_xai.callbacks.base import Explanation
+from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.revive import revive
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading, thinned
 from lightning_xai.render import draw
 from lightning_xai.render.overlay import reduced
 from lightning_xai.report import Curves, Filmstrip, Grid, Report, TableRow
-from lightning_xai.store import Run
+from lightning_xai.store import Run, unreadable
 
 POSITIONS, FEWEST_POSITIONS = 100, 10
 CELLS = 6_000_000
@@ -165,11 +167,11 @@ def gather(runs: Sequence[Run]) -> Comparison:
     gallery = Gallery()
     sources: dict[str, list[_Source | str]] = {name: [_source(run, name) for run in runs] for name in callbacks}
     found = [source for group in sources.values() for source in group if isinstance(source, _Source)]
-    cells = sum(source.cells(gallery) for source in found)
+    cells = sum(attempt(partial(source.cells, gallery))[0] or 0 for source in found)
     limit = min(POSITIONS, max(FEWEST_POSITIONS, CELLS // max(1, cells)))
     positions = [every[index] for index in thinned(len(every), limit)]
 
-    notes = []
+    notes = [text for run in runs for text in run.unreadable]
     if len(positions) < len(every):
         notes.append(
             f"{len(positions)} of {len(every)} {unit}s are shown, spread evenly from the first to the last: "
@@ -180,8 +182,9 @@ def gather(runs: Sequence[Run]) -> Comparison:
         notes.append(f"The first {SAMPLES} of {most} samples are shown; the curves are of all.")
     sections = []
     for name, group in sources.items():
-        tracks = [s.track(positions, when, gallery) if isinstance(s, _Source) else None for s in group]
-        missing = {run: s for run, s in zip(names, group, strict=True) if isinstance(s, str)}
+        shown = [_track(source, positions, when, gallery) for source in group]
+        tracks = [track if isinstance(track, Track) else None for track in shown]
+        missing = {run: why for run, why in zip(names, shown, strict=True) if isinstance(why, str)}
         prints = {track.fingerprint for track in tracks if track is not None}
         sections.append(Section(name, tracks, missing, same_probe=len(prints) <= 1))
     return Comparison(names, unit, positions, sections, gallery, notes)
@@ -250,13 +253,27 @@ def _source(run: Run, name: str) -> _Source | str:
         return "nothing was read yet"
     if probe is None:
         return "its probe was not kept"
-    try:
-        explanation = revive(run.callbacks[name])
-    except ValueError as error:
-        return str(error)
     # once and whole: a report looks at all of its history, which would otherwise be read from disk each time
-    held = [Reading(r.epoch, r.step, Measured(dict(r.measured.rows), r.measured.shared)) for r in readings]
-    return _Source(explanation, run.callbacks[name]["probe"], explanation.displayed(probe), held)
+    held = [
+        Reading(r.epoch, r.step, Measured(dict(r.measured.rows), r.measured.shared))
+        for r in readings
+        if unreadable(r) is None
+    ]
+    explanation, error = attempt(partial(revive, run.callbacks[name]))
+    if explanation is None or not held:
+        return str(error or "its readings cannot be read any more")
+    displayed, error = attempt(partial(explanation.displayed, probe))
+    return str(error) if displayed is None else _Source(explanation, probe.fingerprint, displayed, held)
+
+
+def _track(
+    source: _Source | str, positions: Sequence[int], when: Callable[[Reading], int], gallery: Gallery
+) -> Track | str:
+    """What the source says, or why it says nothing: its run may hold what its callback did not measure."""
+    if isinstance(source, str):
+        return source
+    track, error = attempt(partial(source.track, positions, when, gallery))
+    return f"what it measured cannot be shown: {type(error).__name__}: {error}" if track is None else track
 
 
 def _moment(report: Report, reading: Reading, gallery: Gallery, *, drawn: bool) -> Moment:

@@ -6,10 +6,10 @@ from functools import singledispatch
 from importlib import import_module
 from types import ModuleType
 
-from lightning_xai.loggers.files import Files
+from lightning_xai.loggers.files import Files, follow
 from lightning_xai.report import Opening, Report
 
-__all__ = ["Files", "log_report", "open_run"]
+__all__ = ["Files", "follow", "log_report", "open_run"]
 
 # By name: neither namespace of Lightning, nor a logger's own library, is imported before it is used.
 _MODULES = {

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -42,21 +43,37 @@ def open_run(logger: object, opening: Opening) -> None:
         rank_zero.log.info(f"The pictures of lightning_xai are written to {folder}, as {why}.")
 
 
+def follow(logger: object, folder: Path | None) -> None:
+    """Where the pictures of an opened logger are files, write them to ``folder`` from now on: the store has moved."""
+    if isinstance(logger, Files):
+        logger.folder = folder
+    with suppress(TypeError):  # one that is not hashable was never opened
+        if logger in _folders:
+            _folders[logger] = folder
+
+
 def log_report(logger: object, report: Report, step: int) -> None:
     """Write ``pictures/<tag>/<step>.png`` and ``tables/<tag>/<step>.csv``, over what is there.
 
     Raises:
         RuntimeError: the logger was not opened.
+        OSError: they cannot be written.
     """
     folder = _folder(logger)
     if folder is None:
         return
-    for tag, picture in report.pictures.items():
-        path = _path(folder / "pictures", tag, f"{step:08d}.png")
-        Image.fromarray(draw(picture).numpy()).save(path)
-    for tag, rows in report.tables.items():
-        text = table_text(rows, report.epoch, step)
-        _path(folder / "tables", tag, f"{step:08d}.csv").write_text(text, encoding="utf-8", newline="")
+    try:
+        for tag, picture in report.pictures.items():
+            path = _path(folder / "pictures", tag, f"{step:08d}.png")
+            Image.fromarray(draw(picture).numpy()).save(path)
+        for tag, rows in report.tables.items():
+            text = table_text(rows, report.epoch, step)
+            _path(folder / "tables", tag, f"{step:08d}.csv").write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # without the name of the file: the same cause reads the same at every step
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def _folder(logger: object) -> Path | None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from lightning_xai.callbacks import AttentionMaps, GradCAM
+from lightning_xai import Concept
+from lightning_xai.callbacks import TCAV, AttentionMaps, GradCAM
 from lightning_xai.callbacks.flow.opening import describe
 from lightning_xai.callbacks.revive import revive
 from lightning_xai.store import RunStore
@@ -38,8 +39,11 @@ def entry(callback, tmp_path):
         GradCAM(),
         GradCAM(variant="layer_cam", layers=["a", "b*"], name="mine", scale="image", every_n_epochs=3),
         GradCAM(target=best, probe=runs.probe(), forward="predict", class_names=["x:y", "z"]),
-        Mine(strength=2.5),
+        GradCAM(labels=best, reshape=best),
         AttentionMaps(extract={"encoder.0": best}, decode=best, layers="encoder.*"),
+        TCAV(
+            concepts=[Concept("red", torch.rand(4, 3, 8, 8))], layers="a", classes=[0], randoms=torch.rand(4, 3, 8, 8)
+        ),
     ],
 )
 def test_it_is_what_it_was(tmp_path, callback):
@@ -61,8 +65,14 @@ def test_a_function_of_the_run_s_script_is_not_needed_to_report(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"class": "no_such_module:Callback"}, "no_such_module"),
-        ({"class": "pathlib:Path"}, "is no Explanation"),
+        ({"class": "no_such_module:Callback"}, "no_such_module:Callback is no callback of lightning_xai"),
+        ({"class": "pathlib:Path"}, "pathlib:Path is no callback"),
+        ({"class": f"{__name__}:Mine"}, "Mine is no callback.*load_run"),
+        ({"class": "lightning_xai.callbacks.base:Explanation"}, "is no callback"),
+        ({"class": None}, "is no callback"),
+        ({"settings": None}, "does not say with which settings"),
+        ({"layers": ["a"]}, "or at which layers"),
+        ({"settings": {"probe_size": "many"}}, "does not take the settings"),
         ({"settings": {"colour": "red"}}, "does not take the settings of its run: .*colour"),
     ],
 )

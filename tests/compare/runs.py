@@ -7,6 +7,7 @@ import torch
 
 from lightning_xai.callbacks import GradCAM
 from lightning_xai.callbacks.flow.opening import describe
+from lightning_xai.callbacks.revive import KINDS
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Curve, Curves, Report, Traces
@@ -35,11 +36,21 @@ def measured(seed, samples=4, cells=6, layers=("auto",)):
     return Measured({**maps, **rows}, {f"peak/{layer}": maps[f"maps/{layer}"].amax() for layer in layers})
 
 
-def write(folder, explained=None, epochs=(0, 1, 2), seed=0, name=None, readings=None, layers=("auto",), steps=None):
+def write(
+    folder,
+    explained=None,
+    epochs=(0, 1, 2),
+    seed=0,
+    name=None,
+    readings=None,
+    layers=("auto",),
+    steps=None,
+    kind=GradCAM,
+):
     """A run of `GradCAM` in ``folder/xai``; returns the folder."""
     explained = probe() if explained is None else explained
     store = RunStore(folder / "xai")
-    callback = GradCAM(name=name)
+    callback = kind(name=name)
     callback.layer_names = dict.fromkeys(layers, "features")
     describe(callback, store, store.add_probe(explained))
     for place, epoch in enumerate(epochs):
@@ -47,6 +58,13 @@ def write(folder, explained=None, epochs=(0, 1, 2), seed=0, name=None, readings=
         step = steps[place] if steps else 10 * (epoch + 1)
         store.add(name or "grad_cam", Reading(epoch, step, held))
     return folder
+
+
+def write_curious(folder, monkeypatch):
+    """A run of `Curious`, as if it were one of the library's own."""
+    monkeypatch.setattr(Curious, "__module__", "lightning_xai.callbacks.curious")
+    monkeypatch.setitem(KINDS, "Curious", Curious)
+    return write(folder, name="curious", kind=Curious)
 
 
 def silent():

@@ -9,6 +9,7 @@ import torch
 from lightning_xai.callbacks import GradCAM
 from lightning_xai.compare import comparison, gather
 from lightning_xai.compare.comparison import run_names
+from lightning_xai.reading import Measured
 from lightning_xai.store import load_run
 from tests.compare import runs
 
@@ -117,6 +118,40 @@ def test_what_a_run_lacks_is_named(tmp_path):
     assert [track is None for track in sections["late"].tracks] == [True, False, True, True, True]
 
 
+def damage(folder, name="grad_cam"):
+    (folder / "xai" / name / "20.pt").write_bytes(b"cut short")
+    return folder
+
+
+def test_a_damaged_reading_is_left_out_with_a_note(tmp_path):
+    found = gather(load(damage(runs.write(tmp_path / "a")), runs.write(tmp_path / "b")))
+    assert [len(track.moments) for track in found.sections[0].tracks] == [2, 3]
+    (note,) = found.notes
+    assert str(tmp_path / "a" / "xai" / "grad_cam" / "20.pt") in note and "left out" in note
+
+
+def test_a_reading_that_is_damaged_after_loading_is_left_out(tmp_path):
+    held = load(runs.write(tmp_path / "a"))
+    damage(tmp_path / "a")
+    assert len(gather(held).sections[0].tracks[0].moments) == 2
+
+
+def test_readings_that_are_all_damaged_since_are_said(tmp_path):
+    held = load(runs.write(tmp_path / "a"), runs.write(tmp_path / "b"))
+    for file in (tmp_path / "a" / "xai" / "grad_cam").iterdir():
+        file.unlink()
+    section = gather(held).sections[0]
+    assert section.missing == {"a": "its readings cannot be read any more"} and section.tracks[1] is not None
+
+
+def test_a_run_whose_report_fails_harms_no_other(tmp_path):
+    other = [Measured({"maps/auto": torch.rand(4, 6, 6)}, {})]  # predictions are missing
+    held = load(runs.write(tmp_path / "a", epochs=(0,), readings=other), runs.write(tmp_path / "b"))
+    section = gather(held).sections[0]
+    assert "cannot be shown: KeyError" in section.missing["a"]
+    assert len(section.tracks[1].moments) == 3
+
+
 def test_runs_without_readings_are_refused(tmp_path):
     with pytest.raises(ValueError, match="nothing was read in"):
         gather(load(runs.write(tmp_path / "a", epochs=())))
@@ -137,8 +172,7 @@ def test_names_are_short_and_distinct(folders, names):
 
 
 def test_curves_tell_what_chance_explains_and_other_pictures_are_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "GradCAM", runs.Curious)
-    folder = runs.write(tmp_path / "a", name="curious")
+    folder = runs.write_curious(tmp_path / "a", monkeypatch)
     moments = gather(load(folder)).sections[0].tracks[0].moments
     peaks = [moment.scalars["xai/curious/auto/effect"] for moment in moments]
     assert [moment.chance for moment in moments] == [{"xai/curious/auto/effect": peak <= 2} for peak in peaks]

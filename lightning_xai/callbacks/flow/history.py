@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lightning_xai.callbacks.flow.attempt import attempt
+from lightning_xai.manifest import store_of
 from lightning_xai.reading import Reading, thinned
-from lightning_xai.store import RunStore, is_kept, reading_from_state, reading_state
+from lightning_xai.store import RunStore, reading_from_state, reading_state, unreadable
 
 KEPT_READINGS = 16
 KEPT_BYTES = 16 * 2**20
@@ -28,6 +31,8 @@ class History:
         self.store = store
         self.readings: list[Reading] = []
         self.moments: list[tuple[int, int]] = []
+        self.lost: list[Exception] = []
+        """Why readings are missing, until it is told."""
 
     @property
     def last_epoch(self) -> int | None:
@@ -36,39 +41,71 @@ class History:
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: every moment, and at most 16 readings and 16 MiB of what was measured."""
-        self.forget_lost()
+        kept, error = attempt(partial(_spread, self.readings))
+        if error is not None and self.forget_lost():
+            kept, error = attempt(partial(_spread, self.readings))
+        if error is not None:
+            self.lost.append(error)
         return {
             "store": None if self.store is None else str(self.store.folder),
+            "run": None if self.store is None else self.store.run,
             "moments": [list(moment) for moment in self.moments],
-            "readings": list(_spread(self.readings)),
+            "readings": kept or [],
         }
 
-    def forget_lost(self) -> None:
-        """Drop the readings whose files somebody has removed: neither pictures nor checkpoints may fail for them."""
-        self.readings = [reading for reading in self.readings if is_kept(reading)]
+    def forget_lost(self) -> bool:
+        """Drop the readings whose files cannot be read any more: neither pictures nor checkpoints may fail for them.
 
-    def resume(self, state: dict[str, Any], step: int, main_process: bool) -> None:
-        """Go on from a checkpoint of the global step ``step``: with the whole history where its store is found,
-        else with the readings that the checkpoint holds."""
+        Returns whether there was one. Looks at every file, so it is called where something has failed.
+        """
+        causes = [unreadable(reading) for reading in self.readings]
+        self.readings = [reading for reading, cause in zip(self.readings, causes, strict=True) if cause is None]
+        lost = [cause for cause in causes if cause is not None]
+        # who removes a file knows of it
+        self.lost.extend(cause for cause in lost if not isinstance(cause.__cause__, FileNotFoundError))
+        return bool(lost)
+
+    def resume(self, state: Mapping[str, Any], step: int, main_process: bool) -> None:
+        """Go on from a checkpoint of the global step ``step``: with the whole history where its store is found, and
+        with the readings that the checkpoint holds. What cannot be had of them is in `lost`."""
         self.moments = [(epoch, taken) for epoch, taken in state["moments"] if taken <= step]
         if not main_process:
             return
-        held = [reading_from_state(reading) for reading in state["readings"]]
-        self.readings = [reading for reading in held if reading.step <= step]
-        if self.store is None:
-            return
-        earlier = Path(state["store"]) if state["store"] else None
-        if earlier != self.store.folder:
-            self.store.set_aside(self.name)
+        held: dict[int, Reading] = {}
+        for packed in state["readings"]:
+            reading, error = attempt(partial(reading_from_state, packed))
+            if error is not None:
+                self.lost.append(error)
+            elif reading is not None and reading.step <= step:
+                held[reading.step] = reading
+        stored: dict[int, Reading] = {}
+        if self.store is not None:
+            _, error = attempt(partial(self._take_over, self.store, state["store"], state.get("run"), step))
+            if error is not None:
+                self.lost.append(error)
+            stored = {reading.step: reading for reading in self.store.history(self.name) if reading.step <= step}
+            for missing in held.keys() - stored.keys():
+                reading, error = attempt(partial(self.store.add, self.name, held[missing]))
+                if reading is not None:
+                    stored[missing] = reading
+                if error is not None:
+                    self.lost.append(error)
+            self.lost.extend(self.store.told())
+        self.readings = [reading for _, reading in sorted({**held, **stored}.items())]
+
+    def _take_over(self, mine: RunStore, store: str | None, run: str | None, step: int) -> None:
+        """Bring the readings of ``run`` up to ``step`` into my store, which may be the same one."""
+        earlier = None if store is None else store_of(run, Path(store))
+        if earlier != mine.folder or run not in (None, mine.run):
+            mine.set_aside(self.name)
             if earlier is not None and earlier.is_dir():
-                self.store.adopt(RunStore(earlier), self.name, until=step)
-        self.store.drop_after(self.name, step)
-        stored = self.store.history(self.name)
-        self.readings = stored or [self.store.add(self.name, reading) for reading in self.readings]
+                mine.adopt(RunStore(earlier, run), self.name, until=step)
+        mine.drop_after(self.name, step)
 
 
-def _spread(readings: list[Reading]) -> Iterator[dict[str, Any]]:
-    if readings:
-        size = sum(2 * tensor.numel() for tensor in readings[-1].measured.rows.values())
-        for index in thinned(len(readings), min(KEPT_READINGS, KEPT_BYTES // max(1, size))):
-            yield reading_state(readings[index])
+def _spread(readings: list[Reading]) -> list[dict[str, Any]]:
+    if not readings:
+        return []
+    size = sum(2 * tensor.numel() for tensor in readings[-1].measured.rows.values())
+    at_most = min(KEPT_READINGS, KEPT_BYTES // max(1, size))
+    return [reading_state(readings[index]) for index in thinned(len(readings), at_most)]

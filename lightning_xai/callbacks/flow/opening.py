@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from lightning_xai.callbacks.flow import schedule
 from lightning_xai.callbacks.flow.attempt import attempt
+from lightning_xai.callbacks.flow.folders import store_for
 from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer
 from lightning_xai.callbacks.flow.run import find_forward
+from lightning_xai.callbacks.flow.state import Saved
 from lightning_xai.loggers import Files, open_run
 from lightning_xai.probe import Probe
 from lightning_xai.report import Opening
-from lightning_xai.store import MANIFEST, RunStore, move_aside
+from lightning_xai.store import RunStore
 
 if TYPE_CHECKING:
     from lightning_xai.callbacks.base import Explanation
 
 OTHER_SAMPLES = "{why}: pictures before and after epoch {epoch} show different samples"
-
-_FOLDERS: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
 
 
 def open_all(everyone: list[Explanation], trainer: Trainer, model: LightningModule) -> None:
@@ -35,10 +34,9 @@ def open_all(everyone: list[Explanation], trainer: Trainer, model: LightningModu
         find_forward(model, explanation.forward)
         explanation.resolve(model)
     _check_tags(everyone)
-    known = trainer in _FOLDERS
-    store = _open_store(trainer)
+    store, anew = store_for(trainer, everyone)
     for explanation in everyone:
-        explanation.open(store, anew=not known)
+        explanation.open(store, anew=anew)
     _check_monitors(trainer, everyone)
     if trainer.is_global_zero:
         _open_loggers(trainer, everyone, store)
@@ -46,32 +44,47 @@ def open_all(everyone: list[Explanation], trainer: Trainer, model: LightningModu
 
 def resume(explanation: Explanation, trainer: Trainer, state: dict[str, Any]) -> None:
     """Go on from what a checkpoint holds: the history, and the samples where they are found."""
+    if isinstance(state, Mapping) and not state:
+        return
+    saved, error = attempt(partial(Saved.of, state))
+    if saved is None:
+        explanation.warn(error or ValueError(), "what the checkpoint holds of it cannot be read, so it starts anew")
+        return
     now = explanation.state
-    now.validations, now.logged, now.expected = (
-        state["validations"],
-        state["logged"],
-        state["fingerprint"],
-    )
-    resume = partial(now.history.resume, state["history"], trainer.global_step, trainer.is_global_zero)
-    _, error = attempt(resume)
+    now.validations, now.logged, now.expected = saved.validations, saved.logged, saved.fingerprint
+    _, error = attempt(partial(now.history.resume, saved.history, trainer.global_step, trainer.is_global_zero))
     if error is not None:
-        explanation.warn(error, "the earlier readings could not be taken over whole")
+        now.history.lost.append(error)
     if now.probe is None:
-        find = partial(_earlier_probe, explanation, state)
+        find = partial(_earlier_probe, explanation, saved)
         found, error = attempt(find) if trainer.is_global_zero else (None, None)
         if error is not None:
             explanation.warn(error, "the earlier samples could not be read, so others are taken")
         now.probe = trainer.strategy.broadcast(found)
     elif now.probe.fingerprint != now.expected:
         explanation.say(OTHER_SAMPLES.format(epoch=trainer.current_epoch, why="another probe is given than before"))
+    tell_lost(explanation, "the earlier readings could not be taken over whole")
 
 
-def _earlier_probe(explanation: Explanation, state: dict[str, Any]) -> Probe | None:
-    store = explanation.state.history.store
-    if state["probe"] is not None:
-        return explanation.displayed(Probe.from_state(state["probe"]))
-    found = None if store is None else store.probe(state["fingerprint"])
-    return None if found is None else explanation.displayed(found)
+def _earlier_probe(explanation: Explanation, saved: Saved) -> Probe | None:
+    history, probe = explanation.state.history, None
+    if saved.probe is not None:
+        probe, error = attempt(partial(Probe.from_state, saved.probe))
+        if error is not None:
+            history.lost.append(error)
+    if probe is None and history.store is not None and saved.fingerprint is not None:
+        probe = history.store.probe(saved.fingerprint)
+        history.lost.extend(history.store.told())
+    return None if probe is None else explanation.displayed(probe)
+
+
+def tell_lost(explanation: Explanation, what: str = "earlier readings are lost to pictures and checkpoints") -> None:
+    """Warn of what could not be read of the run so far: of its first cause, and how many there are."""
+    lost = explanation.state.history.lost
+    if lost:
+        more = f" ({len(lost)} of them)" if len(lost) > 1 else ""
+        explanation.warn(lost[0], what + more)
+        lost.clear()
 
 
 def sinks(trainer: Trainer, store: RunStore | None) -> list[Any]:
@@ -120,31 +133,6 @@ def _check_monitors(trainer: Trainer, everyone: list[Explanation]) -> None:
             raise ValueError(
                 f"{monitor.by} monitors {monitor.metric!r}, which no callback logs. Close: {', '.join(close)}{hint}"
             )
-
-
-def _open_store(trainer: Trainer) -> RunStore | None:
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return None
-    if trainer not in _FOLDERS:
-        # only the main process knows the logger's version
-        folder = _folder(trainer) if trainer.is_global_zero else ""
-        going_on = trainer.state.fn != "fit" or trainer.ckpt_path is not None
-        if trainer.is_global_zero and not going_on and (Path(folder) / MANIFEST).exists():
-            move_aside(Path(folder))
-        # after the move: the other processes read the folder as soon as they know it
-        _FOLDERS[trainer] = Path(trainer.strategy.broadcast(folder))
-    return RunStore(_FOLDERS[trainer])
-
-
-def _folder(trainer: Trainer) -> str:
-    if trainer.loggers:
-        logger = trainer.loggers[0]
-        version = logger.version if isinstance(logger.version, str) else f"version_{logger.version or 0}"
-        parts = [part for part in (str(logger.name or ""), version, "xai") if part]
-        return str(Path(logger.save_dir or trainer.default_root_dir, *parts))
-    root = Path(trainer.default_root_dir) / "xai"
-    taken = [int(path.name.removeprefix("version_")) for path in root.glob("version_*") if path.name[8:].isdigit()]
-    return str(root / f"version_{max(taken, default=-1) + 1}")
 
 
 def _open_loggers(trainer: Trainer, everyone: list[Explanation], store: RunStore | None) -> None:

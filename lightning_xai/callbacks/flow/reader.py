@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer
 from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.callbacks.flow.shadows import shadows_of
 from lightning_xai.functional.guard import inspecting
-from lightning_xai.loggers import Files, log_report
+from lightning_xai.loggers import Files, follow, log_report
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Report
@@ -70,18 +71,16 @@ def _publish(explanation: Explanation, trainer: Trainer, measured: Measured, ste
     probe, history = explanation.state.probe, explanation.state.history
     assert probe is not None
     reading = Reading(trainer.current_epoch, trainer.global_step, measured)
-    history.forget_lost()
-    report = explanation.report(measured, probe, [*history.readings, reading])
+    report = _report(explanation, probe, reading)
     stage = "fit" if trainer.state.fn is None else trainer.state.fn.value
     if history.store is not None:
-        kept, error = attempt(partial(_keep, explanation, history.store, probe, reading, stage))
+        kept, error = attempt(partial(_keep, explanation, history.store, reading, stage))
         reading = kept or reading
         if error is not None:
             explanation.warn(error, f"the reading could not be written to {history.store.folder}")
     if stage == "fit":
         history.readings.append(reading)
-    files = Files(None if history.store is None else history.store.folder)
-    task = partial(_log, explanation, opening.sinks(trainer, history.store), files, report, step)
+    task = partial(_log, explanation, opening.sinks(trainer, history.store), history.store, report, step)
     if explanation.background:
         background.worker_of(trainer).submit(task)
     else:
@@ -90,14 +89,36 @@ def _publish(explanation: Explanation, trainer: Trainer, measured: Measured, ste
     return dict(report.scalars)
 
 
-def _log(explanation: Explanation, loggers: list[Any], files: Files, report: Report, step: int) -> None:
+def _report(explanation: Explanation, probe: Probe, reading: Reading) -> Report:
+    history = explanation.state.history
+    report, error = attempt(partial(explanation.report, reading.measured, probe, [*history.readings, reading]))
+    if error is not None and history.forget_lost():
+        opening.tell_lost(explanation)
+        report, error = attempt(partial(explanation.report, reading.measured, probe, [*history.readings, reading]))
+    if report is None:
+        raise error or TypeError(f"{type(explanation).__name__}.report returned None, not a Report")
+    return report
+
+
+def _log(explanation: Explanation, loggers: list[Any], store: RunStore | None, report: Report, step: int) -> None:
     """Log into every logger; what one of them does not take is kept as files."""
     for logger in loggers:
+        before = _folder(logger, store)
         _, error = attempt(partial(log_report, logger, report, step))
+        folder = _folder(logger, store)
+        if error is not None and folder != before:  # it was moved in this moment
+            _, error = attempt(partial(log_report, logger, report, step))
         if error is not None:
-            _, lost = attempt(partial(log_report, files, report, step))
-            instead = "" if files.folder is None or lost is not None else f"; they are files in {files.folder}"
+            _, lost = attempt(partial(log_report, Files(folder), report, step))
+            instead = "" if folder is None or lost is not None else f"; they are files in {folder}"
             explanation.state.unlogged.append((error, f"{type(logger).__name__} took no pictures{instead}"))
+
+
+def _folder(logger: Any, store: RunStore | None) -> Path | None:
+    """Where pictures are files now; None, and none are written, where the folder has become another run's."""
+    folder = None if store is None else attempt(store.follow)[0]
+    follow(logger, folder)
+    return folder
 
 
 def tell_unlogged(explanation: Explanation) -> None:
@@ -106,9 +127,14 @@ def tell_unlogged(explanation: Explanation) -> None:
         explanation.warn(*explanation.state.unlogged.popleft())
 
 
-def _keep(explanation: Explanation, store: RunStore, probe: Probe, reading: Reading, stage: str) -> Reading:
-    opening.describe(explanation, store, store.add_probe(probe))
-    return store.add(explanation.state.history.name, reading, stage)
+def _keep(explanation: Explanation, store: RunStore, reading: Reading, stage: str) -> Reading:
+    assert explanation.state.probe is not None
+    name = explanation.state.history.name
+    fingerprint = store.add_probe(explanation.state.probe)
+    # a validation may write beside another run, whose callbacks stay described as they were
+    if stage == "fit" or name not in store.manifest["callbacks"]:
+        opening.describe(explanation, store, fingerprint)
+    return store.add(name, reading, stage)
 
 
 def _failed(explanation: Explanation, trainer: Trainer, error: Exception | None) -> None:

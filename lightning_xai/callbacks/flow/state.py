@@ -1,8 +1,9 @@
-"""State: what one callback knows of the run that goes on."""
+"""State: what one callback knows of the run that goes on, and what a checkpoint holds of it."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,3 +50,53 @@ class State:
             "validations": self.validations,
             "logged": dict(self.logged),
         }
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `State.saved` has put into a checkpoint, looked through.
+
+    Args:
+        fingerprint: of the samples.
+        probe: the samples themselves, where they were small enough.
+        history: `History.state`: ``store``, ``run`` (None in checkpoints of earlier versions), ``moments`` and
+            ``readings``.
+        validations: how many there were.
+        logged: the scalars of the latest reading.
+    """
+
+    fingerprint: str | None
+    probe: Mapping[str, Any] | None
+    history: Mapping[str, Any]
+    validations: int
+    logged: dict[str, float]
+
+    @classmethod
+    def of(cls, state: Any) -> Saved:
+        """The parts of a state.
+
+        Raises:
+            ValueError: it is of another shape.
+        """
+        try:
+            history = state["history"]
+            return cls(
+                fingerprint=_text(state["fingerprint"]),
+                probe=None if state["probe"] is None else dict(state["probe"]),
+                history={
+                    "store": _text(history["store"]),
+                    "run": _text(history.get("run")),
+                    "moments": [(int(epoch), int(step)) for epoch, step in history["moments"]],
+                    "readings": list(history["readings"]),
+                },
+                validations=int(state["validations"]),
+                logged={str(tag): float(value) for tag, value in state["logged"].items()},
+            )
+        except Exception as error:  # what a foreign or damaged state holds raises anything
+            raise ValueError(f"the state is of another shape: {type(error).__name__}: {error}") from error
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
