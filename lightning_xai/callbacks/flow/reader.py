@@ -54,7 +54,7 @@ def read(explanation: Explanation, trainer: Trainer, pl_module: LightningModule,
 def _measure(explanation: Explanation, trainer: Trainer, pl_module: LightningModule) -> Measured:
     assert explanation.state.probe is not None
     with inspecting(pl_module):
-        run = Run(trainer, pl_module, explanation.forward, explanation.state.like, explanation.probe_loader)
+        run = Run(trainer, pl_module, explanation.forward, explanation.state.like)
         if explanation.state.prepared is None:
             explanation.state.prepared = run.prepare(explanation.state.probe)
         measured = explanation.measure(run, explanation.state.prepared)
