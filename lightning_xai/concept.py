@@ -43,7 +43,7 @@ class Concept:
             raise ValueError(f"{self.name!r} cannot name a concept: it becomes a part of tags, so leave out slashes")
         examples = self.examples() if callable(self.examples) else self.examples
         if _by_index(examples):
-            examples = _collated(examples, range(len(examples)), default_collate)
+            examples = _collated(examples, range(len(examples)))
         object.__setattr__(self, "examples", examples)
         if not tensors(examples):
             raise TypeError(
@@ -142,19 +142,16 @@ def set_size(available: int, sets: int, size: int) -> int:
     return min(size, available // sets)
 
 
-def random_sets(
-    pool: Any, sets: int, size: int, seed: int, *, collate: Callable[[list[Any]], Any] = default_collate
-) -> list[Inputs]:
+def random_sets(pool: Any, sets: int, size: int, seed: int) -> list[Inputs]:
     """Sets of ``size`` examples, all different, drawn from a map-style dataset or from tensors, by index.
 
     The draw has a generator of its own: the same seed gives the same sets, and no global RNG moves.
 
     Args:
-        pool: what they are drawn from.
+        pool: what they are drawn from; the labels of a dataset are left out.
         sets: how many.
         size: examples of each; see `set_size`.
         seed: of the draw.
-        collate: makes a batch of samples of a dataset; its labels are left out.
 
     Raises:
         ValueError: for a pool of fewer examples, or without a length and an order.
@@ -164,7 +161,7 @@ def random_sets(
     chosen = torch.randperm(available, generator=torch.Generator().manual_seed(seed))[: sets * size].view(sets, size)
     if tensors(pool):
         return [map_tensors(pool, lambda t, rows=rows: t[rows]) for rows in chosen]  # type: ignore[misc]
-    return [_collated(pool, rows.tolist(), collate) for rows in chosen]
+    return [_collated(pool, rows.tolist()) for rows in chosen]
 
 
 def images_in(path: str | PathLike[str]) -> list[Path]:
@@ -173,8 +170,8 @@ def images_in(path: str | PathLike[str]) -> list[Path]:
     return sorted(file for file in files if file.suffix.lower() in IMAGES and not file.name.startswith("."))
 
 
-def _collated(dataset: Any, indices: Sequence[int], collate: Callable[[list[Any]], Any]) -> Inputs:
-    return split_batch(collate([dataset[index] for index in indices]))[0]
+def _collated(dataset: Any, indices: Sequence[int]) -> Inputs:
+    return split_batch(default_collate([dataset[index] for index in indices]))[0]
 
 
 def _by_index(data: Any) -> bool:

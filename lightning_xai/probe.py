@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -49,6 +50,10 @@ class Probe:
     prepared: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        if odd := next((t for t in tensors(self.inputs) if not is_dense(t)), None):
+            raise TypeError(
+                f"the Probe's inputs hold a {_kind(odd)} tensor, which cannot be cut into samples: give dense ones"
+            )
         sizes = {len(t) for t in tensors(self.inputs) if t.ndim}
         if not sizes:
             raise TypeError(
@@ -73,6 +78,19 @@ class Probe:
             raise ValueError(f"{len(self.tokens)} token lists were given for {n} samples")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std belong together: give both or none")
+        for name in ("mean", "std"):
+            self._check_channels(name)
+
+    def _check_channels(self, name: str) -> None:
+        values, image = getattr(self, name), self.image
+        if values is None:
+            return
+        given = len(per_channel(name, values))
+        # a grey image may be shown in the colours that it was normalised for
+        if image is not None and given not in {1, image.shape[1]} and (given, image.shape[1]) != (3, 1):
+            raise ValueError(
+                f"{name} has {given} values for images of {image.shape[1]} channels: give one a channel, or one for all"
+            )
 
     def _check_mask(self, name: str, mask: Tensor, n: int) -> None:
         image = self.image
@@ -209,6 +227,31 @@ class Probe:
         )
 
 
+def per_channel(name: str, values: Any) -> list[float]:
+    """The numbers of ``mean`` or ``std``; one alone is for all channels.
+
+    Raises:
+        ValueError: for anything but finite numbers.
+    """
+    try:
+        numbers: list[float] = torch.as_tensor(values, dtype=torch.float64).flatten().tolist()
+    except (TypeError, ValueError, RuntimeError):
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name}={values!r} is unknown: give finite numbers, one a channel")
+    return numbers
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether it has samples that can be cut out and kept: neither nested, sparse, quantised nor without values."""
+    return tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_quantized or tensor.is_meta)
+
+
+def _kind(tensor: Tensor) -> str:
+    names = [name for name in ("nested", "quantized", "meta") if getattr(tensor, f"is_{name}")]
+    return names[0] if names else str(tensor.layout).removeprefix("torch.")
+
+
 def tensors(tree: Any) -> list[Tensor]:
     """The tensors of a nest of tuples, lists and mappings, in order."""
     if isinstance(tree, Tensor):
@@ -226,7 +269,11 @@ def map_tensors(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(map_tensors(item, function) for item in tree))
     if isinstance(tree, (tuple, list)):
-        return type(tree)(map_tensors(item, function) for item in tree)
+        items = [map_tensors(item, function) for item in tree]
+        try:
+            return type(tree)(items)
+        except TypeError:  # a kind of its own, made of something else than its items
+            return tuple(items) if isinstance(tree, tuple) else items
     return tree
 
 
@@ -248,17 +295,36 @@ def label_key(batch: Any) -> str | int | None:
 def split_batch(batch: Any, labels: Callable[[Any], Tensor] | None = None) -> tuple[Inputs, Tensor | None]:
     """A batch's inputs, and its class indices (N,) or None.
 
-    Labels that are no class indices (regression values, one a pixel, multi-hot) count as none.
+    Labels that are no class indices (regression values, one a pixel, multi-hot, of another number) count as none.
+    Entries of a mapping that have no N samples are left out.
     """
     key = label_key(batch)
     found = labels(batch) if labels is not None else None if key is None else batch[key]
-    if isinstance(batch, Mapping):
-        inputs: Any = {name: value for name, value in batch.items() if name != key and tensors(value)}
-    else:
-        inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
     if labels is not None:
         _check_targets(found, None)
-    return inputs, found if _are_classes(found) else None
+    classes = found if _are_classes(found) else None
+    if isinstance(batch, Mapping):
+        entries = {name: value for name, value in batch.items() if name != key and tensors(value)}
+        inputs = _of_one_size(entries, None if classes is None else len(classes))
+    else:
+        inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+    sizes = {_samples(tensor) for tensor in tensors(inputs)}
+    if labels is None and classes is not None and len(classes) not in sizes:
+        classes = None
+    return inputs, classes
+
+
+def _of_one_size(entries: dict[Any, Any], labelled: int | None) -> dict[Any, Any]:
+    """The entries with as many samples as there are labels, else as the first of them has."""
+    sizes = {name: {_samples(tensor) for tensor in tensors(value)} - {0} for name, value in entries.items()}
+    known = [next(iter(held)) for held in sizes.values() if len(held) == 1 and None not in held]
+    size = labelled if labelled in known else next(iter(known), None)
+    return {name: entries[name] for name, held in sizes.items() if size is None or held <= {size}}
+
+
+def _samples(tensor: Tensor) -> int | None:
+    """How many samples a tensor has: 0 for a number, which belongs to all of them; None where it cannot be cut."""
+    return (len(tensor) if tensor.ndim else 0) if is_dense(tensor) else None
 
 
 def join_batch(probe: Probe, like: Any) -> Any:
@@ -277,7 +343,7 @@ def join_batch(probe: Probe, like: Any) -> Any:
 
 
 def _are_classes(labels: Any) -> bool:
-    whole = isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.is_complex())
+    whole = isinstance(labels, Tensor) and is_dense(labels) and not (labels.is_floating_point() or labels.is_complex())
     return whole and labels.ndim == 1 and labels.dtype != torch.bool
 
 

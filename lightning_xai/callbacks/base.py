@@ -9,7 +9,7 @@ import logging
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal, cast
@@ -19,15 +19,18 @@ from torch import Tensor
 
 from lightning_xai.callbacks.flow import background, opening, reader, schedule
 from lightning_xai.callbacks.flow.attempt import attempt
-from lightning_xai.callbacks.flow.capture import Capture, describe, of_classes
+from lightning_xai.callbacks.flow.capture import Capture, of_classes
+from lightning_xai.callbacks.flow.display import describe, fitting
 from lightning_xai.callbacks.flow.history import History
+from lightning_xai.callbacks.flow.loaders import dataset_of
 from lightning_xai.callbacks.flow.namespaces import Callback, LightningModule, Trainer, callbacks_of, rank_zero_info
-from lightning_xai.callbacks.flow.run import Run, dataset_of
+from lightning_xai.callbacks.flow.reservoir import Reservoir
+from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.callbacks.flow.settings import imported, plain
 from lightning_xai.callbacks.flow.shadows import shadows_of
 from lightning_xai.callbacks.flow.state import State
 from lightning_xai.functional.outputs import predict
-from lightning_xai.probe import Probe, map_tensors, tensors
+from lightning_xai.probe import Probe, is_dense, map_tensors, per_channel, tensors
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Report
 from lightning_xai.store import RunStore
@@ -84,11 +87,29 @@ class Explanation(Callback, ABC):
             self.target = imported("target", self.target, "'label', 'predicted', a class index or a function")
         if isinstance(self.labels, str):
             self.labels = imported("labels", self.labels, "a function of the batch")
+        self._check_display()
         if "/" in self.tag.removeprefix("xai/"):
             raise ValueError(f"name={self.name!r} holds a slash, which would split the tags: leave it out")
         self._loaded: dict[str, Any] | None = None
         self._said: set[str] = set()
         self.state = State(History(self.tag.removeprefix("xai/"), None))
+
+    def _check_display(self) -> None:
+        if self.class_names is not None:
+            if isinstance(self.class_names, (str, Mapping)) or not isinstance(self.class_names, Iterable):
+                raise ValueError(f"class_names={self.class_names!r} is no list: give one name for each class index")
+            self.class_names = [str(name) for name in self.class_names]
+        self.mean, self.std = (
+            None if values is None else per_channel(name, values)
+            for name, values in (("mean", self.mean), ("std", self.std))
+        )
+        # a given probe may have the other one
+        if self.probe is None and (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together: give both or none")
+        if self.mean and self.std and len({1, len(self.mean), len(self.std)}) > 2:
+            raise ValueError(
+                f"mean has {len(self.mean)} values and std {len(self.std)}: give one a channel, or one for all"
+            )
 
     # -- what a method adds -------------------------------------------------------------------------------------
 
@@ -171,9 +192,13 @@ class Explanation(Callback, ABC):
         return self.state.probe
 
     def given(self) -> Probe:
-        """The Probe of the setting, which must not be None."""
+        """The Probe of the setting, which must not be None, with what the others say about its display.
+
+        Raises:
+            ValueError: where they do not fit it.
+        """
         assert self.probe is not None
-        return Probe.load(self.probe) if isinstance(self.probe, str) else self.probe
+        return replace(Probe.load(self.probe) if isinstance(self.probe, str) else self.probe, **self._display)
 
     def open(self, store: RunStore | None, *, anew: bool = False) -> None:
         """Begin a run, or go on with it where it is the same store again, unless told to begin ``anew``."""
@@ -297,15 +322,19 @@ class Explanation(Callback, ABC):
 
     def _see(self, trainer: Trainer, batch: Any, keep: bool) -> None:
         if self.state.like is None:
-            self.state.like = map_tensors(batch, lambda t: t.new_empty(0))
-        if self.state.probe is not None or not keep:
+            self.state.like, _ = attempt(partial(map_tensors, batch, _emptied))
+        if self.state.probe is None and keep:
+            self.take(self._capture(trainer), batch, "no probe could be taken from the batches")
+
+    def take(self, capture: Capture | Reservoir, batch: Any, failure: str) -> None:
+        """Show it the batch; of what fails only the first is told, since each batch may fail in words of its own."""
+        _, error = attempt(partial(capture.add, batch))
+        if error is None or failure in self._said:
             return
-        try:
-            self._capture(trainer).add(batch)
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            self.warn(error, "no probe could be taken from the batches")
+        if self.on_error == "raise":
+            raise error
+        self._said.add(failure)
+        self.warn(error, failure)
 
     def _capture(self, trainer: Trainer) -> Capture:
         if self.state.capture is None:
@@ -337,8 +366,17 @@ class Explanation(Callback, ABC):
 
     def displayed(self, probe: Probe) -> Probe:
         """The probe with what the settings say about its display."""
-        told: dict[str, Any] = {"class_names": self.class_names, "mean": self.mean, "std": self.std}
-        return replace(probe, **{key: value for key, value in told.items() if value is not None})
+        probe, unfit = fitting(probe, self._display)
+        for why in unfit:
+            if why not in self._said:
+                self._said.add(why)
+                warnings.warn(f"{type(self).__name__}: {why}", RuntimeWarning, stacklevel=2)
+        return probe
+
+    @property
+    def _display(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {"class_names": self.class_names, "mean": self.mean, "std": self.std}
+        return {name: value for name, value in settings.items() if value is not None}
 
     def targets(self, probe: Probe) -> Any:
         """What a functional takes as targets: (N,) class indices, ``"predicted"``, or a function of the output."""
@@ -382,3 +420,7 @@ class Explanation(Callback, ABC):
         if text not in self._said:
             self._said.add(text)
             rank_zero_info(f"{type(self).__name__}: {text}.")
+
+
+def _emptied(tensor: Tensor) -> Tensor:
+    return tensor.new_empty(0) if is_dense(tensor) else torch.empty(0)

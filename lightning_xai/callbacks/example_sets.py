@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy
 import torch
-from torch.utils.data import default_collate
+from torch.utils.data import TensorDataset
 
+from lightning_xai.callbacks.flow.capture import join_inputs
+from lightning_xai.callbacks.flow.loaders import copied
 from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.concept import Concept, images_in, pool_length, random_sets, set_size
 from lightning_xai.probe import Inputs, Probe, map_tensors, tensors
@@ -32,7 +35,7 @@ class ExampleSets:
 
     Args:
         concepts: concepts, or folders of images that become some.
-        randoms: what random sets are drawn from; None for the data that are explained.
+        randoms: what random sets are drawn from; None for the samples that pass by.
         number: of random sets.
         seed: of their draw, and of whatever the data draw while they are prepared.
     """
@@ -51,14 +54,8 @@ class ExampleSets:
         """Examples of each concept."""
         return [len(images_in(given) if isinstance(given, str) else given) for given in self.concepts]
 
-    def set_size(self, dataset: Any) -> int:
-        """Examples of each random set: of the smallest concept, or fewer; see `lightning_xai.concept.set_size`.
-
-        Args:
-            dataset: is drawn from where there are no ``randoms``.
-        """
-        pool = dataset if self.randoms is None else self.randoms
-        available = len(images_in(pool)) if isinstance(pool, str) else pool_length(pool)
+    def set_size(self, available: int) -> int:
+        """Examples of each random set: of the smallest concept, or fewer; see `lightning_xai.concept.set_size`."""
         return set_size(available, self.number, min(self.sizes))
 
     @property
@@ -76,17 +73,49 @@ class ExampleSets:
         if isinstance(self.randoms, str):
             _one_folder(self.randoms)
 
-    def prepared(self, run: Run, probe: Probe) -> Sets:
-        """All examples through the path of a batch. Called inside the guarded pass: it seeds every RNG."""
+    def drawn(self) -> list[Probe]:
+        """Random sets of ``randoms``, which are tensors or a dataset: of that a copy is read, no RNG moves.
+
+        Raises:
+            ValueError: for a dataset that cannot be copied and read, or too few examples.
+        """
+        with _seeded(self.seed):
+            # to index tensors changes nothing
+            if tensors(self.randoms) or type(self.randoms) is TensorDataset:
+                return self._sets_of(self.randoms)
+            try:
+                return self._sets_of(copied(self.randoms))
+            except ValueError:
+                raise
+            except Exception as error:
+                raise ValueError(
+                    f"randoms= is a {type(self.randoms).__name__}, of which a copy made by pickle is read, never "
+                    f"itself, and that failed: {type(error).__name__}: {error}. Give randoms= the examples as tensors"
+                ) from error
+
+    def joined(self, samples: Sequence[Probe]) -> list[Probe]:
+        """Random sets of samples that have passed by, which are in random order already."""
+        size = self.set_size(len(samples))
+        starts = range(0, self.number * size, size)
+        return [
+            Probe(join_inputs([sample.inputs for sample in samples[start : start + size]]), prepared=True)
+            for start in starts
+        ]
+
+    def prepared(self, run: Run, probe: Probe, randoms: Sequence[Probe] | None) -> Sets:
+        """All examples through the path of a batch. Called inside the guarded pass: it seeds every RNG.
+
+        Args:
+            run: of the model.
+            probe: is what examples have to look like.
+            randoms: the random sets; None draws them from the folder ``randoms``.
+        """
         for seeded in (random.seed, numpy.random.seed, torch.manual_seed):
             seeded(self.seed)
         concepts = [_loaded(given, probe) for given in self.concepts]
-        pool, ready = self.randoms if self.randoms is not None else run.dataset, False
-        if isinstance(pool, str):
-            folder = _loaded(pool, probe)
-            pool, ready = folder.examples, folder.prepared
-        collate = run.collate if self.randoms is None else default_collate
-        drawn = random_sets(pool, self.number, self.set_size(run.dataset), self.seed, collate=collate)
+        if randoms is None:
+            folder = _loaded(self.randoms, probe)
+            randoms = self._sets_of(folder.examples, prepared=folder.prepared)
 
         def batches(name: str, given: Probe) -> list[Inputs]:
             parts = [run.prepare(part).to("cpu").inputs for part in chunks(given)]
@@ -95,13 +124,32 @@ class ExampleSets:
 
         return Sets(
             {c.name: batches(f"concept {c.name!r}", Probe(c.examples, prepared=c.prepared)) for c in concepts},
-            [batches(f"random set {i}", Probe(inputs, prepared=ready)) for i, inputs in enumerate(drawn)],
+            [batches(f"random set {i}", given) for i, given in enumerate(randoms)],
         )
+
+    def _sets_of(self, pool: Any, prepared: bool = False) -> list[Probe]:
+        sets = random_sets(pool, self.number, self.set_size(pool_length(pool)), self.seed)
+        return [Probe(inputs, prepared=prepared) for inputs in sets]
 
 
 def chunks(probe: Probe) -> Iterator[Probe]:
     """The probe in parts of at most `BATCH` samples."""
     return (probe[start : start + BATCH] for start in range(0, len(probe), BATCH))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """The CPU's RNG streams from ``seed``, and afterwards as they were."""
+    before = random.getstate(), numpy.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    random.seed(seed)
+    numpy.random.seed(seed)  # noqa: NPY002
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the accelerator's too
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        numpy.random.set_state(before[1])  # noqa: NPY002
+        torch.set_rng_state(before[2])
 
 
 def on_device(batches: Sequence[Inputs], device: torch.device) -> Iterator[Inputs]:

@@ -12,11 +12,13 @@ from torch import Tensor
 from lightning_xai.callbacks.base import Explanation
 from lightning_xai.callbacks.effects import effect_curves, effect_scalars, measured_effects, scalar_names
 from lightning_xai.callbacks.example_sets import BATCH, ExampleSets, Sets, on_device
+from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.flow.capture import of_classes
+from lightning_xai.callbacks.flow.loaders import most_samples
 from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer
-from lightning_xai.callbacks.flow.run import Run, dataset_of
-from lightning_xai.callbacks.flow.schedule import validates
-from lightning_xai.concept import Concept
+from lightning_xai.callbacks.flow.reservoir import Reservoir
+from lightning_xai.callbacks.flow.run import Run
+from lightning_xai.concept import Concept, images_in
 from lightning_xai.functional.activations import activations, earlier_layer, layer_gradients
 from lightning_xai.functional.cav import fit_cavs
 from lightning_xai.functional.layers import find_layers
@@ -45,8 +47,9 @@ class TCAV(Explanation):
             normalisation from the probe, which needs ``mean`` and ``std``.
         layers: names or patterns. Before global average pooling and one linear layer take an earlier one.
         classes: class indices.
-        randoms: what random sets are drawn from: a map-style dataset, tensors, or a folder of images; by default the
-            validation dataset. Never augmented training data: these make random concepts significant.
+        randoms: what random sets are drawn from: tensors, a folder of images, or a map-style dataset, of which a copy
+            is read; by default the validation samples of the first epoch, as they pass by, of which as many are kept
+            on the CPU as the sets take. Never augmented training data: these make random concepts significant.
         random_sets: how many, without common examples, each of as many as the smallest concept has, or as there are.
         probe_per_class: samples of each class in the automatic probe.
         classifier: ``"logistic"``, ``"ridge"``, ``"svm"`` or ``"mean"``.
@@ -71,6 +74,7 @@ class TCAV(Explanation):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.at_least_one("random_sets", "probe_per_class")
         if isinstance(self.concepts, str):
             self.concepts = [str(folder) for folder in Concept.folders_in(self.concepts)]
@@ -81,8 +85,10 @@ class TCAV(Explanation):
         self._check_classes()
         check_test(self.test, len(self.concepts), self.random_sets)
         self._sets: Sets | None = None
+        self._reservoir: Reservoir | None = None
+        self._drawn: list[Probe] | None = None
+        self._undrawn: Exception | None = None
         self._constant: set[str] = set()
-        super().__post_init__()
 
     def _check_classes(self) -> None:
         if not self.classes or len(set(self.classes)) < len(self.classes) or min(self.classes) < 0:
@@ -102,8 +108,8 @@ class TCAV(Explanation):
 
     def resolve(self, model: LightningModule) -> None:
         self.layer_names = {name: name for name in find_layers(model, self.layers)}
-        self._sets = None
-        probe = None if self.probe is None else of_classes(self.displayed(self.given()), self.classes)
+        self._sets = self._reservoir = self._drawn = self._undrawn = None
+        probe = None if self.probe is None else of_classes(self.given(), self.classes)
         self._examples.check(probe)
         count, size = len(self.concepts), self.wanted()[0] if probe is None else len(probe)
         self.say(
@@ -114,20 +120,23 @@ class TCAV(Explanation):
         for name, examples in zip(self.concept_names, self._examples.sizes, strict=True):
             if examples < FEW:
                 self.say(f"concept {name!r} has {examples} examples: its direction is uncertain, about 50 are enough")
-        if self.randoms is not None:
-            self._check_pool(None)
+        if isinstance(self.randoms, str):
+            self._tell_size(self._examples.set_size(len(images_in(self.randoms))))
+        elif self.randoms is not None:
+            self._drawn = self._examples.drawn()
+            self._tell_size(len(self._drawn[0]))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        # a validation later in the run loads its data then
-        if self.randoms is None and (trainer.val_dataloaders is not None or not validates(trainer)):
-            self._check_pool(dataset_of(trainer, self.probe_loader))
+        most = None if self.randoms is not None else most_samples(trainer, self.probe_loader)
+        if most is not None:
+            self._examples.set_size(most)
 
-    def _check_pool(self, dataset: Any) -> None:
-        held, smallest = self._examples.set_size(dataset), min(self._examples.sizes)
-        if held < smallest:
+    def _tell_size(self, size: int) -> None:
+        smallest = min(self._examples.sizes)
+        if size < smallest:
             self.say(
-                f"each random set has {held} examples, the smallest concept {smallest}: there are not enough for "
+                f"each random set has {size} examples, the smallest concept {smallest}: there are not enough for "
                 f"{self.random_sets} sets without common examples. More as randoms=, or fewer random_sets, make the "
                 "band of random concepts narrower"
             )
@@ -151,12 +160,46 @@ class TCAV(Explanation):
         names = self.class_names
         return [str(number) if names is None else names[number].replace("/", "_") for number in self.classes]
 
+    # -- random samples that pass by ----------------------------------------------------------------------------
+
+    @property
+    def _lacks_randoms(self) -> bool:
+        return self.randoms is None and self._sets is None and self._drawn is None
+
+    def _see(self, trainer: Trainer, batch: Any, keep: bool) -> None:
+        super()._see(trainer, batch, keep)
+        if keep and self._lacks_randoms:
+            self.take(self._gathered(trainer), batch, "no random counterparts could be taken from the batches")
+
+    def _gathered(self, trainer: Trainer) -> Reservoir:
+        if self._reservoir is None:
+            size = self.random_sets * min(self._examples.sizes)
+            self._reservoir = Reservoir(size, self.seed, trainer.global_rank, trainer.world_size)
+        return self._reservoir
+
+    def _settle(self, trainer: Trainer) -> None:
+        super()._settle(trainer)
+        if self._lacks_randoms:
+            reservoir, self._reservoir = self._gathered(trainer), None
+            # every rank holds the same samples by then; what fails is told by the reading
+            self._drawn, self._undrawn = attempt(lambda: self._examples.joined(reservoir.merge(trainer)))
+
+    def _due_after_epoch(self, trainer: Trainer) -> bool:
+        # before any validation there is nothing to compare with, and no earlier value to log again
+        waits = self._lacks_randoms and not self.state.logged
+        return super()._due_after_epoch(trainer) and not waits
+
+    # -- what is measured ---------------------------------------------------------------------------------------
+
     def measure(self, run: Run, probe: Probe) -> Measured:
         probe = of_classes(probe, self.classes)
         assert probe.targets is not None
         if self._sets is None:
-            self._check_pool(run.dataset)
-            self._sets = self._examples.prepared(run, probe)
+            if self._lacks_randoms:
+                raise self._undrawn or ValueError("no samples have passed by to make random sets of: give randoms=")
+            self._sets = self._examples.prepared(run, probe, self._drawn)
+            self._tell_size(sum(len(tensors(part)[0]) for part in self._sets.randoms[0]))
+            self._drawn = None
         layers = list(self.layer_names)
         modules = find_layers(run.model, layers)
 

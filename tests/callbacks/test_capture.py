@@ -4,10 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils.data import Subset, TensorDataset
 
-from lightning_xai.callbacks.flow.capture import Capture, balanced, describe
-from lightning_xai.probe import Probe
+from lightning_xai.callbacks.flow.capture import Capture, balanced
 
 ALONE = SimpleNamespace(strategy=SimpleNamespace(broadcast=lambda held, src: held))
 
@@ -95,19 +93,3 @@ def test_images_of_different_sizes_are_refused():
     capture.add((torch.rand(1, 3, 9, 8), torch.tensor([1])))
     with pytest.raises(ValueError, match=r"different shapes, \(3, 8, 8\) and \(3, 9, 8\)"):
         capture.merge(ALONE)
-
-
-def test_the_dataset_tells_class_names_and_normalisation():
-    class Normalize:
-        mean, std = (0.5, 0.5, 0.5), torch.tensor([0.1, 0.2, 0.3])
-
-    data = TensorDataset(torch.rand(4, 3, 8, 8))
-    data.classes = ["ant", "bee"]
-    data.transform = SimpleNamespace(transforms=[object(), Normalize()])
-    probe = describe(Probe(torch.rand(2, 3, 8, 8), torch.tensor([0, 1])), Subset(Subset(data, [0, 1]), [0]))
-    assert list(probe.class_names) == ["ant", "bee"]
-    assert probe.mean == [0.5, 0.5, 0.5]
-    assert probe.std == pytest.approx([0.1, 0.2, 0.3])
-    unknown = Probe(torch.rand(2, 3), torch.tensor([0, 5]))
-    assert describe(unknown, data).class_names is None
-    assert describe(unknown, None).class_names is None

@@ -250,21 +250,23 @@ class Noisy(Samples):
         return image + torch.rand(1) + random.random() + numpy.random.rand(), label  # noqa: NPY002
 
 
-def random_batches(folder, seed, global_seed, epochs=2):
+def random_batches(folder, seed=0, global_seed=1, make=Samples, **settings):
     seen = Seen()
     model = classifier(global_seed)
-    fit(folder, tcav(forward=seen, seed=seed), model=model, val=DataLoader(Noisy(24, seed=1), 4), max_epochs=epochs)
+    fit(folder, tcav(forward=seen, seed=seed, **settings), model=model, val=DataLoader(make(24, seed=1), 4))
     sets, probe = 4, 1
     readings = [seen.batches[start : start + 1 + sets + probe] for start in range(0, len(seen.batches), 2 + sets)]
     return [reading[1 : 1 + sets] for reading in readings]
 
 
 def test_random_sets_are_the_same_all_through_a_run_and_for_the_same_seed(tmp_path):
-    first = random_batches(tmp_path / "a", seed=0, global_seed=1)
-    again = random_batches(tmp_path / "b", seed=0, global_seed=2)
-    other = random_batches(tmp_path / "c", seed=1, global_seed=1)
-    assert len(first) == 2
-    assert all(map(torch.equal, *first))
+    first = random_batches(tmp_path / "a")
+    again = random_batches(tmp_path / "b", global_seed=2)
+    other = random_batches(tmp_path / "c", seed=1)
+    noisy = random_batches(tmp_path / "d", make=Noisy)
+    for readings in (first, noisy):
+        assert len(readings) == 2
+        assert all(map(torch.equal, *readings))
     assert all(map(torch.equal, first[0], again[0]))
     assert not torch.equal(first[0][0], other[0][0])
 
@@ -277,7 +279,7 @@ class Images(Samples):
         return {"pixels": image, "class": label, "file": f"{index}.png", "box": [object()]}
 
 
-def test_random_sets_are_collated_as_the_loader_does(tmp_path):
+def test_random_sets_are_collated_by_the_loader(tmp_path):
     def collate(samples):
         return torch.stack([s["pixels"] for s in samples]), torch.stack([s["class"] for s in samples])
 
@@ -476,9 +478,11 @@ def test_what_cannot_work_ends_before_training_even_where_errors_only_warn(tmp_p
     refused(tmp_path, text, tcav(**{"on_error": "warn", **settings}))
 
 
-def test_an_iterable_dataset_needs_randoms(tmp_path):
-    refused(tmp_path, "which a Stream does not allow: give randoms=", tcav(), val=DataLoader(Stream(), 4))
-    fit(tmp_path, tcav(randoms=images(40)), val=DataLoader(Stream(), 4))
+def test_random_sets_of_an_iterable_dataset(tmp_path):
+    fit(tmp_path / "stream", tcav(), val=DataLoader(Stream(), 4))
+    fit(tmp_path / "map", tcav(), val=loader(24, seed=1))
+    for one, other in zip(shared_of(tmp_path / "stream"), shared_of(tmp_path / "map"), strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def folder_of(path, number):

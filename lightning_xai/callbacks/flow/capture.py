@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lightning_xai.callbacks.flow.namespaces import Trainer
-from lightning_xai.probe import Probe, map_tensors
+from lightning_xai.probe import Probe, map_tensors, tensors
 
 
 @dataclass(eq=False)
@@ -54,7 +54,7 @@ class Capture:
                 self._of_class[label] += 1
             self._seen += len(probe)
             best = sorted([*self._kept, *places])[: self.size]
-            self._kept = {key: self._kept[key] if key in self._kept else _clone(probe[[places[key]]]) for key in best}
+            self._kept = {key: self._kept[key] if key in self._kept else clone(probe[[places[key]]]) for key in best}
 
     def offer(self) -> dict[int, int | None]:
         """The positions that this rank would give, and their classes."""
@@ -107,31 +107,12 @@ def of_classes(probe: Probe, classes: Collection[int] | None) -> Probe:
     return probe[[index for index, label in enumerate(labels) if label in classes]]
 
 
-def describe(probe: Probe, dataset: Any) -> Probe:
-    """The probe with the class names and the normalisation that its dataset tells of, where it does.
-
-    Understood are ``classes``, and a ``transform`` that holds a step named Normalize with ``mean`` and ``std``,
-    as image folders of torchvision have them; also behind a Subset.
-    """
-    while dataset is not None and not hasattr(dataset, "classes") and hasattr(dataset, "dataset"):
-        dataset = dataset.dataset
-    found: dict[str, Any] = {}
-    classes = getattr(dataset, "classes", None)
-    largest = -1 if probe.targets is None else int(probe.targets.max())
-    if isinstance(classes, (list, tuple)) and len(classes) > largest:
-        found["class_names"] = [str(name) for name in classes]
-    transform = getattr(dataset, "transform", None)
-    for step in getattr(transform, "transforms", [transform]):
-        if type(step).__name__ == "Normalize" and hasattr(step, "mean") and hasattr(step, "std"):
-            found |= {name: torch.as_tensor(getattr(step, name)).flatten().tolist() for name in ("mean", "std")}
-    return replace(probe, **found)
-
-
 def _label(probe: Probe) -> int | None:
     return None if probe.targets is None else int(probe.targets[0])
 
 
-def _clone(probe: Probe) -> Probe:
+def clone(probe: Probe) -> Probe:
+    """The same samples on the CPU, sharing no memory with these."""
     return replace(
         probe,
         inputs=map_tensors(probe.inputs, lambda t: t.detach().clone().cpu()),
@@ -143,18 +124,27 @@ def _join(samples: list[Probe]) -> Probe:
     targets = [sample.targets for sample in samples if sample.targets is not None]
     return replace(
         samples[0],
-        inputs=_join_inputs([sample.inputs for sample in samples]),
+        inputs=join_inputs([sample.inputs for sample in samples]),
         targets=torch.cat(targets) if len(targets) == len(samples) else None,
     )
 
 
-def _join_inputs(trees: list[Any]) -> Any:
+def join_inputs(trees: list[Any]) -> Any:
+    """Inputs of one sample each as one batch; what not every sample has is left out."""
     first = trees[0]
     if isinstance(first, torch.Tensor):
         return _concatenate(trees) if first.ndim else first
     if isinstance(first, dict):
-        return {key: _join_inputs([tree[key] for tree in trees]) for key in first}
-    joined = [_join_inputs(list(items)) for items in zip(*trees, strict=True)]
+        shared = [key for key in first if tensors(first[key]) and all(key in tree for tree in trees)]
+        return {key: join_inputs([tree[key] for tree in trees]) for key in shared}
+    if not tensors(first):
+        if isinstance(first, (list, tuple)) or any(tree != first for tree in trees):
+            raise ValueError(
+                f"the inputs hold a {type(first).__name__} beside tensors, which cannot be cut into samples. Give a "
+                "Probe of what the model takes"
+            )
+        return first
+    joined = [join_inputs(list(items)) for items in zip(*trees, strict=True)]
     return type(first)(*joined) if hasattr(first, "_fields") else type(first)(joined)
 
 

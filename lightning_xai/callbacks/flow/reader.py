@@ -60,7 +60,7 @@ def _measure(explanation: Explanation, trainer: Trainer, pl_module: LightningMod
         shadows.shadow(trainer, pl_module, explanation.forward, explanation.say) as (stand_in, model, forward),
         inspecting(model),
     ):
-        run = Run(stand_in, model, forward, explanation.state.like, explanation.probe_loader)
+        run = Run(stand_in, model, forward, explanation.state.like)
         if explanation.state.prepared is None:
             explanation.state.prepared = run.prepare(explanation.state.probe)
         measured = explanation.measure(run, explanation.state.prepared)

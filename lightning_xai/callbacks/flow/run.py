@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
-from torch.utils.data import default_collate
 
 from lightning_xai.callbacks.flow.namespaces import NAMESPACES, LightningModule, Trainer
 from lightning_xai.callbacks.flow.settings import import_object
@@ -28,16 +27,12 @@ class Run:
         model: the module that is explained: the one that is trained, or its shadow.
         forward: how inputs become an output.
         like: a batch of this run, in whose structure the transfer hooks take their batches.
-        loader: index of the validation DataLoader whose data are explained.
     """
 
-    def __init__(
-        self, trainer: Trainer, model: LightningModule, forward: Forward = None, like: Any = None, loader: int = 0
-    ) -> None:
+    def __init__(self, trainer: Trainer, model: LightningModule, forward: Forward = None, like: Any = None) -> None:
         self.model: torch.nn.Module = model
         self.device: torch.device = trainer.strategy.root_device
         self._like = like
-        self._loader = loader
         self._trainer = trainer
         self._forward = find_forward(model, forward)
 
@@ -50,17 +45,6 @@ class Run:
         sharded = type(self._trainer.strategy.model).__name__ == "FullyShardedDataParallel"
         return self._trainer.strategy.model if sharded else self.model
 
-    @property
-    def dataset(self) -> Any:
-        """The data that are explained, None where no DataLoader has them."""
-        return dataset_of(self._trainer, self._loader)
-
-    @property
-    def collate(self) -> Callable[[list[Any]], Any]:
-        """Samples of `dataset` -> a batch, as its DataLoader makes them."""
-        found: Callable[[list[Any]], Any] | None = getattr(_loader_of(self._trainer, self._loader), "collate_fn", None)
-        return found or default_collate
-
     def prepare(self, probe: Probe) -> Probe:
         """The probe on the model's device, through the same conversions and hooks as a batch of this run."""
         if probe.prepared:
@@ -72,20 +56,6 @@ class Run:
         prepared = Probe.from_batch(batch)
         inputs = map_tensors(prepared.inputs, lambda t: t.detach())
         return replace(probe.to(self.device), inputs=inputs, masks=None, prepared=True)
-
-
-def dataset_of(trainer: Trainer, loader: int) -> Any:
-    """The dataset of the validation (else test, else training) DataLoader number ``loader``."""
-    return getattr(_loader_of(trainer, loader), "dataset", None)
-
-
-def _loader_of(trainer: Trainer, loader: int) -> Any:
-    # not by their truth: a DataLoader of a stream has no length to ask for
-    every = (trainer.val_dataloaders, trainer.test_dataloaders, trainer.train_dataloader)
-    found = next((loaders for loaders in every if loaders is not None and loaders != []), None)
-    if isinstance(found, (list, tuple)):
-        found = found[min(loader, len(found) - 1)]
-    return found
 
 
 def find_forward(model: LightningModule, forward: Forward) -> Callable[[Any, Any], Any]:
