@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, default_collate
+from torch.utils.data import IterableDataset
 
-from lightning_xai.probe import Inputs, Probe, map_tensors, split_batch, tensors
+from lightning_xai.probe import Inputs, Probe, collated, map_tensors, split_batch, tensors
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -43,7 +43,7 @@ class Concept:
             raise ValueError(f"{self.name!r} cannot name a concept: it becomes a part of tags, so leave out slashes")
         examples = self.examples() if callable(self.examples) else self.examples
         if _by_index(examples):
-            examples = _collated(examples, range(len(examples)), default_collate)
+            examples = _inputs(examples, range(len(examples)), collated)
         object.__setattr__(self, "examples", examples)
         if not tensors(examples):
             raise TypeError(
@@ -143,7 +143,7 @@ def set_size(available: int, sets: int, size: int) -> int:
 
 
 def random_sets(
-    pool: Any, sets: int, size: int, seed: int, *, collate: Callable[[list[Any]], Any] = default_collate
+    pool: Any, sets: int, size: int, seed: int, *, collate: Callable[[list[Any]], Any] = collated
 ) -> list[Inputs]:
     """Sets of ``size`` examples, all different, drawn from a map-style dataset or from tensors, by index.
 
@@ -161,10 +161,11 @@ def random_sets(
     """
     if (available := pool_length(pool)) < sets * size:
         raise ValueError(f"{sets} sets of {size} different examples cannot be drawn from {available}")
-    chosen = torch.randperm(available, generator=torch.Generator().manual_seed(seed))[: sets * size].view(sets, size)
+    order = torch.randperm(available, generator=torch.Generator().manual_seed(seed), device="cpu")
+    chosen = order[: sets * size].view(sets, size)
     if tensors(pool):
         return [map_tensors(pool, lambda t, rows=rows: t[rows]) for rows in chosen]  # type: ignore[misc]
-    return [_collated(pool, rows.tolist(), collate) for rows in chosen]
+    return [_inputs(pool, rows.tolist(), collate) for rows in chosen]
 
 
 def images_in(path: str | PathLike[str]) -> list[Path]:
@@ -173,7 +174,7 @@ def images_in(path: str | PathLike[str]) -> list[Path]:
     return sorted(file for file in files if file.suffix.lower() in IMAGES and not file.name.startswith("."))
 
 
-def _collated(dataset: Any, indices: Sequence[int], collate: Callable[[list[Any]], Any]) -> Inputs:
+def _inputs(dataset: Any, indices: Sequence[int], collate: Callable[[list[Any]], Any]) -> Inputs:
     return split_batch(collate([dataset[index] for index in indices]))[0]
 
 
@@ -199,13 +200,16 @@ def _transform_like(probe: Probe) -> Callable[[Any], Tensor]:
     if image is None or probe.mean is None or probe.std is None:
         raise ValueError("like= needs a Probe of images with mean and std; give transform= instead")
     height, width, channels = *image.shape[-2:], image.shape[1]
-    mean, std = (torch.tensor(list(values)).view(-1, 1, 1) for values in (probe.mean, probe.std))
+    mean, std = (
+        torch.tensor(list(values), dtype=torch.float32, device="cpu").view(-1, 1, 1)
+        for values in (probe.mean, probe.std)
+    )
 
     def transform(picture: Any) -> Tensor:
         from PIL import ImageOps
 
         fitted = ImageOps.fit(picture.convert("L" if channels == 1 else "RGB"), (width, height))
-        pixels = torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1) / 255
+        pixels = torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1).float() / 255
         return (pixels - mean) / std
 
     return transform
@@ -228,16 +232,17 @@ def drawn(kind: str, examples: int, size: tuple[int, int], *, seed: int = 0) -> 
     if kind not in _KINDS:
         raise ValueError(f"nothing draws {kind!r}; these are drawn: {', '.join(_KINDS)}")
     random = torch.Generator().manual_seed(seed)
+    plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
     if kind in _COLOURS:
-        brightness = 0.6 + 0.4 * torch.rand(examples, 1, 1, 1, generator=random)
-        flat = torch.tensor(_COLOURS[kind]).view(1, 3, 1, 1) * brightness
-        return (flat + 0.05 * torch.randn(examples, 3, *size, generator=random)).clamp(0, 1)
-    first, second = torch.rand(2, examples, 3, 1, 1, generator=random)
+        brightness = 0.6 + 0.4 * torch.rand(examples, 1, 1, 1, generator=random, **plain)
+        flat = torch.tensor(_COLOURS[kind], **plain).view(1, 3, 1, 1) * brightness
+        return (flat + 0.05 * torch.randn(examples, 3, *size, generator=random, **plain)).clamp(0, 1)
+    first, second = torch.rand(2, examples, 3, 1, 1, generator=random, **plain)
     if kind == "noise":
-        choice = torch.rand(examples, 1, *size, generator=random)
+        choice = torch.rand(examples, 1, *size, generator=random, **plain)
         return torch.lerp(first, second, choice)
-    y, x = torch.meshgrid(torch.arange(float(size[0])), torch.arange(float(size[1])), indexing="ij")
-    angle, width, phase = torch.rand(3, examples, 1, 1, generator=random)
+    y, x = torch.meshgrid(*(torch.arange(length, **plain) for length in size), indexing="ij")
+    angle, width, phase = torch.rand(3, examples, 1, 1, generator=random, **plain)
     angle, width = math.pi * angle, min(size) * (0.06 + 0.12 * width)
     along, across = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
     bars = ((along / width + 2 * phase).floor() % 2).bool()

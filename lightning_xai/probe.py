@@ -105,7 +105,7 @@ class Probe:
         outside = [i for i in indices if not -size <= i < size]
         if outside:
             raise ValueError(f"the dataset has {size} samples, so it has none at {outside}: take indices below {size}")
-        return cls.from_batch(default_collate([dataset[i] for i in indices]), **fields)
+        return cls.from_batch(collated([dataset[i] for i in indices]), **fields)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Probe:
@@ -167,8 +167,8 @@ class Probe:
         else:
             shown = image.float()
             if self.mean is not None and self.std is not None:
-                shape = (1, -1, 1, 1)
-                shown = shown * torch.tensor(self.std).view(shape) + torch.tensor(self.mean).view(shape)
+                mean, std = (shown.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+                shown = shown * std + mean
             elif shown.min() < 0 or shown.max() > 1:
                 shown = (shown - shown.min()) / (shown.max() - shown.min()).clamp_min(1e-12)
             shown = (shown.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
@@ -199,7 +199,7 @@ class Probe:
     def __getitem__(self, index: slice | Sequence[int]) -> Probe:
         """The samples at ``index``, in its order."""
         chosen = range(len(self))[index] if isinstance(index, slice) else index
-        keep = torch.as_tensor(list(chosen), dtype=torch.long)
+        keep = torch.tensor(list(chosen), dtype=torch.long, device="cpu")
         return replace(
             self,
             inputs=map_tensors(self.inputs, lambda t: t[keep.to(t.device)] if t.ndim else t),
@@ -207,6 +207,12 @@ class Probe:
             masks=None if self.masks is None else {name: m[keep] for name, m in self.masks.items()},
             tokens=None if self.tokens is None else [self.tokens[i] for i in keep.tolist()],
         )
+
+
+def collated(samples: Sequence[Any]) -> Any:
+    """A batch of samples as a DataLoader makes it by default, numbers on the CPU whatever the default device is."""
+    with torch.device("cpu"):
+        return default_collate(list(samples))
 
 
 def tensors(tree: Any) -> list[Tensor]:
@@ -266,7 +272,7 @@ def join_batch(probe: Probe, like: Any) -> Any:
     key = label_key(like)
     if key is None:
         return probe.inputs
-    targets = probe.targets if probe.targets is not None else torch.zeros(len(probe), dtype=torch.long)
+    targets = probe.targets if probe.targets is not None else torch.zeros(len(probe), dtype=torch.long, device="cpu")
     if isinstance(like, Mapping):
         named = probe.inputs if isinstance(probe.inputs, Mapping) else None
         if named is None:

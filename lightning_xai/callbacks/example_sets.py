@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy
 import torch
-from torch.utils.data import default_collate
 
 from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.concept import Concept, images_in, pool_length, random_sets, set_size
-from lightning_xai.probe import Inputs, Probe, map_tensors, tensors
+from lightning_xai.probe import Inputs, Probe, collated, map_tensors, tensors
 
 BATCH = 32
 
@@ -85,7 +84,7 @@ class ExampleSets:
         if isinstance(pool, str):
             folder = _loaded(pool, probe)
             pool, ready = folder.examples, folder.prepared
-        collate = run.collate if self.randoms is None else default_collate
+        collate = run.collate if self.randoms is None else collated
         drawn = random_sets(pool, self.number, self.set_size(run.dataset), self.seed, collate=collate)
 
         def batches(name: str, given: Probe) -> list[Inputs]:

@@ -123,7 +123,9 @@ def describe(probe: Probe, dataset: Any) -> Probe:
     transform = getattr(dataset, "transform", None)
     for step in getattr(transform, "transforms", [transform]):
         if type(step).__name__ == "Normalize" and hasattr(step, "mean") and hasattr(step, "std"):
-            found |= {name: torch.as_tensor(getattr(step, name)).flatten().tolist() for name in ("mean", "std")}
+            for name in ("mean", "std"):
+                values = torch.as_tensor(getattr(step, name), dtype=torch.float32, device="cpu")
+                found[name] = values.flatten().tolist()
     return replace(probe, **found)
 
 
