@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, default_collate
+from torch.utils.data import IterableDataset
 
-from lightning_xai.probe import Inputs, Probe, map_tensors, split_batch, tensors
+from lightning_xai.probe import Inputs, Probe, collated, map_tensors, split_batch, tensors
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -158,7 +158,8 @@ def random_sets(pool: Any, sets: int, size: int, seed: int) -> list[Inputs]:
     """
     if (available := pool_length(pool)) < sets * size:
         raise ValueError(f"{sets} sets of {size} different examples cannot be drawn from {available}")
-    chosen = torch.randperm(available, generator=torch.Generator().manual_seed(seed))[: sets * size].view(sets, size)
+    order = torch.randperm(available, generator=torch.Generator().manual_seed(seed), device="cpu")
+    chosen = order[: sets * size].view(sets, size)
     if tensors(pool):
         return [map_tensors(pool, lambda t, rows=rows: t[rows]) for rows in chosen]  # type: ignore[misc]
     return [_collated(pool, rows.tolist()) for rows in chosen]
@@ -171,7 +172,7 @@ def images_in(path: str | PathLike[str]) -> list[Path]:
 
 
 def _collated(dataset: Any, indices: Sequence[int]) -> Inputs:
-    return split_batch(default_collate([dataset[index] for index in indices]))[0]
+    return split_batch(collated([dataset[index] for index in indices]))[0]
 
 
 def _by_index(data: Any) -> bool:
@@ -196,13 +197,16 @@ def _transform_like(probe: Probe) -> Callable[[Any], Tensor]:
     if image is None or probe.mean is None or probe.std is None:
         raise ValueError("like= needs a Probe of images with mean and std; give transform= instead")
     height, width, channels = *image.shape[-2:], image.shape[1]
-    mean, std = (torch.tensor(list(values)).view(-1, 1, 1) for values in (probe.mean, probe.std))
+    mean, std = (
+        torch.tensor(list(values), dtype=torch.float32, device="cpu").view(-1, 1, 1)
+        for values in (probe.mean, probe.std)
+    )
 
     def transform(picture: Any) -> Tensor:
         from PIL import ImageOps
 
         fitted = ImageOps.fit(picture.convert("L" if channels == 1 else "RGB"), (width, height))
-        pixels = torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1) / 255
+        pixels = torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1).float() / 255
         return (pixels - mean) / std
 
     return transform
@@ -225,16 +229,17 @@ def drawn(kind: str, examples: int, size: tuple[int, int], *, seed: int = 0) -> 
     if kind not in _KINDS:
         raise ValueError(f"nothing draws {kind!r}; these are drawn: {', '.join(_KINDS)}")
     random = torch.Generator().manual_seed(seed)
+    plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
     if kind in _COLOURS:
-        brightness = 0.6 + 0.4 * torch.rand(examples, 1, 1, 1, generator=random)
-        flat = torch.tensor(_COLOURS[kind]).view(1, 3, 1, 1) * brightness
-        return (flat + 0.05 * torch.randn(examples, 3, *size, generator=random)).clamp(0, 1)
-    first, second = torch.rand(2, examples, 3, 1, 1, generator=random)
+        brightness = 0.6 + 0.4 * torch.rand(examples, 1, 1, 1, generator=random, **plain)
+        flat = torch.tensor(_COLOURS[kind], **plain).view(1, 3, 1, 1) * brightness
+        return (flat + 0.05 * torch.randn(examples, 3, *size, generator=random, **plain)).clamp(0, 1)
+    first, second = torch.rand(2, examples, 3, 1, 1, generator=random, **plain)
     if kind == "noise":
-        choice = torch.rand(examples, 1, *size, generator=random)
+        choice = torch.rand(examples, 1, *size, generator=random, **plain)
         return torch.lerp(first, second, choice)
-    y, x = torch.meshgrid(torch.arange(float(size[0])), torch.arange(float(size[1])), indexing="ij")
-    angle, width, phase = torch.rand(3, examples, 1, 1, generator=random)
+    y, x = torch.meshgrid(*(torch.arange(length, **plain) for length in size), indexing="ij")
+    angle, width, phase = torch.rand(3, examples, 1, 1, generator=random, **plain)
     angle, width = math.pi * angle, min(size) * (0.06 + 0.12 * width)
     along, across = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
     bars = ((along / width + 2 * phase).floor() % 2).bool()

@@ -123,7 +123,7 @@ class Probe:
         outside = [i for i in indices if not -size <= i < size]
         if outside:
             raise ValueError(f"the dataset has {size} samples, so it has none at {outside}: take indices below {size}")
-        return cls.from_batch(default_collate([dataset[i] for i in indices]), **fields)
+        return cls.from_batch(collated([dataset[i] for i in indices]), **fields)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Probe:
@@ -185,8 +185,8 @@ class Probe:
         else:
             shown = image.float()
             if self.mean is not None and self.std is not None:
-                shape = (1, -1, 1, 1)
-                shown = shown * torch.tensor(self.std).view(shape) + torch.tensor(self.mean).view(shape)
+                mean, std = (shown.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+                shown = shown * std + mean
             elif shown.min() < 0 or shown.max() > 1:
                 shown = (shown - shown.min()) / (shown.max() - shown.min()).clamp_min(1e-12)
             shown = (shown.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
@@ -217,7 +217,7 @@ class Probe:
     def __getitem__(self, index: slice | Sequence[int]) -> Probe:
         """The samples at ``index``, in its order."""
         chosen = range(len(self))[index] if isinstance(index, slice) else index
-        keep = torch.as_tensor(list(chosen), dtype=torch.long)
+        keep = torch.tensor(list(chosen), dtype=torch.long, device="cpu")
         return replace(
             self,
             inputs=map_tensors(self.inputs, lambda t: t[keep.to(t.device)] if t.ndim else t),
@@ -234,7 +234,7 @@ def per_channel(name: str, values: Any) -> list[float]:
         ValueError: for anything but finite numbers.
     """
     try:
-        numbers: list[float] = torch.as_tensor(values, dtype=torch.float64).flatten().tolist()
+        numbers: list[float] = torch.as_tensor(values, dtype=torch.float64, device="cpu").flatten().tolist()
     except (TypeError, ValueError, RuntimeError):
         numbers = []
     if not numbers or not all(map(math.isfinite, numbers)):
@@ -250,6 +250,12 @@ def is_dense(tensor: Tensor) -> bool:
 def _kind(tensor: Tensor) -> str:
     names = [name for name in ("nested", "quantized", "meta") if getattr(tensor, f"is_{name}")]
     return names[0] if names else str(tensor.layout).removeprefix("torch.")
+
+
+def collated(samples: Sequence[Any]) -> Any:
+    """A batch of samples as a DataLoader makes it by default, numbers on the CPU whatever the default device is."""
+    with torch.device("cpu"):
+        return default_collate(list(samples))
 
 
 def tensors(tree: Any) -> list[Tensor]:
@@ -332,7 +338,7 @@ def join_batch(probe: Probe, like: Any) -> Any:
     key = label_key(like)
     if key is None:
         return probe.inputs
-    targets = probe.targets if probe.targets is not None else torch.zeros(len(probe), dtype=torch.long)
+    targets = probe.targets if probe.targets is not None else torch.zeros(len(probe), dtype=torch.long, device="cpu")
     if isinstance(like, Mapping):
         named = probe.inputs if isinstance(probe.inputs, Mapping) else None
         if named is None:

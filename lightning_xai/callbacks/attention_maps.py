@@ -162,7 +162,8 @@ class AttentionMaps(Explanation):
         if scene.real is not None:
             kept["real"] = scene.real
         kept |= self.predictions(outputs[0], len(probe))
-        measured = Measured(kept, {key: torch.tensor(value) for key, value in shared.items()})
+        numbers = {key: torch.tensor(value, dtype=torch.float32, device="cpu") for key, value in shared.items()}
+        measured = Measured(kept, numbers)
         self.layer_names = {layer: layer for layer in chosen}
         names = _values(measured, self.explained or probe, [Reading(0, 0, measured)])
         self._tags = [f"{self.tag}/{name}" for name, _ in names]

@@ -42,7 +42,7 @@ def entropies(
     for queries, layers in _same_queries(run.model, chosen, means).items():
         names = list(dict.fromkeys(layer.partition("#")[0] for layer in layers))
         within = all(name in named_layers(run.model) for name in names)  # else in the model's own forward
-        some = torch.linspace(0, queries - 1, min(queries, QUERIES)).round().long()
+        some = torch.linspace(0, queries - 1, min(queries, QUERIES), dtype=torch.float32, device="cpu").round().long()
         maps = attention_maps(
             run.model, inputs, layers=names if within else None, queries=some.tolist(), extract=extract, forward=run
         )
@@ -91,13 +91,14 @@ def relevance_rows(
     relevance = attention_relevance(run.model, inputs, targets, rows=rows, forward=run)
     relevance, own = without_own(relevance, rows)
     if place.rows is not None:
-        place = replace(place, rows=torch.tensor([rows.index(row) for row in place.rows.tolist()]))
+        place = replace(place, rows=place.rows.new_tensor([rows.index(row) for row in place.rows.tolist()]))
     return place(relevance), own
 
 
 def without_own(relevance: Tensor, rows: Sequence[int]) -> tuple[Tensor, bool]:
     """Relevance (N, rows, L) without each row's own 1, and whether it had one: between two sequences it has none."""
-    own = nn.functional.one_hot(torch.tensor(list(rows)), relevance.shape[2]).to(relevance)
+    places = torch.tensor(list(rows), dtype=torch.long, device=relevance.device)
+    own = nn.functional.one_hot(places, relevance.shape[2]).to(relevance)
     if bool((relevance[:, own > 0] < 1 - 1e-3).any()):
         return relevance, False
     return (relevance - own).clamp_min(0), True

@@ -125,7 +125,7 @@ class Scene:
         prefix, grid = found
         # a class token comes first, and a query of its own decides alone; otherwise every cell counts
         alone = prefix > 0 or queries == 1
-        return Place(torch.zeros(n, dtype=torch.long) if alone else None, prefix, grid)
+        return Place(torch.zeros(n, dtype=torch.long, device="cpu") if alone else None, prefix, grid)
 
     def real_queries(self, layer: str, queries: int) -> Tensor | None:
         """(N, queries) bool, False where a query is padding; None where nothing is known of them."""
@@ -136,7 +136,7 @@ class Scene:
         """(N,) the last query of each sample that is no padding."""
         real = self.real_queries(layer, queries)
         if real is None:
-            return torch.full((self.samples,), queries - 1)
+            return torch.full((self.samples,), queries - 1, dtype=torch.long, device="cpu")
         return queries - 1 - real.flip(1).long().argmax(1)
 
     def _deciding(self, layer: str, maps: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class Scene:
         if layer in self.decoder or queries != keys or is_causal(maps):
             return self.last(layer, queries)
         real = self.real_queries(layer, queries)
-        return torch.zeros(self.samples, dtype=torch.long) if real is None else real.long().argmax(1)
+        return torch.zeros(self.samples, dtype=torch.long, device="cpu") if real is None else real.long().argmax(1)
 
     def _windows(self, layer: str, number: int, keys: int) -> Windows:
         what = f"{layer!r} attends inside windows, {number} for {self.samples} samples, so there is no picture of it"
@@ -203,8 +203,8 @@ def _real(probe: Probe, model: nn.Module, ids: Tensor | None, length: int) -> Te
         return torch.ones_like(ids, dtype=torch.bool) if padding is None else ids != padding
     if probe.tokens is None:
         return None
-    numbers = torch.tensor([len(tokens) for tokens in probe.tokens])
-    return torch.arange(length) < numbers[:, None]
+    numbers = torch.tensor([len(tokens) for tokens in probe.tokens], dtype=torch.long, device="cpu")
+    return torch.arange(length, device="cpu") < numbers[:, None]
 
 
 def _before(maps: Mapping[str, Tensor], layers: Sequence[str]) -> list[Tensor]:
@@ -219,7 +219,7 @@ def _decoded(inputs: Any, real: Tensor | None) -> Tensor | None:
     if not isinstance(ids, Tensor):
         return real
     mask = inputs.get("decoder_attention_mask")
-    return torch.ones(ids.shape, dtype=torch.bool) if mask is None else mask.detach().cpu() > 0
+    return torch.ones(ids.shape, dtype=torch.bool, device="cpu") if mask is None else mask.detach().cpu() > 0
 
 
 def _special(probe: Probe, real: Tensor) -> Tensor:

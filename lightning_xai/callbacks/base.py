@@ -386,7 +386,8 @@ class Explanation(Callback, ABC):
                 return "predicted"
             return probe.targets
         if isinstance(self.target, int):
-            return torch.full((len(probe),), self.target, device=next(iter(tensors(probe.inputs))).device)
+            device = tensors(probe.inputs)[0].device
+            return torch.full((len(probe),), self.target, dtype=torch.long, device=device)
         return self.target
 
     def predictions(self, output: Any, samples: int) -> dict[str, Tensor]:
@@ -397,7 +398,8 @@ class Explanation(Callback, ABC):
         except (TypeError, ValueError):
             if not callable(self.target):
                 raise
-            prediction, confidence = torch.full((samples,), -1), torch.full((samples,), math.nan)
+            prediction = torch.full((samples,), -1, dtype=torch.long, device="cpu")
+            confidence = torch.full((samples,), math.nan, dtype=torch.float32, device="cpu")
         return {"prediction": prediction, "confidence": confidence}
 
     # -- what is said -------------------------------------------------------------------------------------------

@@ -99,6 +99,6 @@ def _spread(values: Tensor, places: list[int], size: int, dimensions: Sequence[i
     for dimension in dimensions:
         shape = list(values.shape)
         shape[dimension] = size
-        index = torch.tensor(places, device=values.device)
+        index = torch.tensor(places, dtype=torch.long, device=values.device)
         values = values.new_full(shape, rest).index_copy(dimension, index, values)
     return values

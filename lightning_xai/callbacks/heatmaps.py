@@ -112,12 +112,12 @@ def _flat(probe: Probe, strip: Tensor) -> tuple[Tensor, Tensor]:
         strip = torch.stack([sample[:, index] for sample, index in zip(strip, slices.tolist(), strict=True)])
         volume = next((t for t in tensors(probe.inputs) if t.ndim == 5 and t.shape[1] in (1, 3)), None)
         if volume is not None:
-            places = ((slices + 0.5) / depth * volume.shape[2]).long().tolist()
+            places = ((2 * slices + 1) * volume.shape[2] // (2 * depth)).tolist()
             planes = torch.stack([sample[:, place] for sample, place in zip(volume, places, strict=True)])
             images = Probe(planes, mean=probe.mean, std=probe.std).images()
     if images is None:
         height, width = strip.shape[-2:]
-        images = torch.full((len(strip), height, width, 3), 128, dtype=torch.uint8)
+        images = torch.full((len(strip), height, width, 3), 128, dtype=torch.uint8, device="cpu")
     return images, strip
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lightning_xai.compare.agreement import agreement
 from lightning_xai.compare.comparison import Comparison, Gallery, Heat, Section, Track
-from lightning_xai.render.colormap import blend
+from lightning_xai.render.colormap import blend, flat
 from lightning_xai.render.overlay import stretched
 
 MAP_SIDE = 48
@@ -29,9 +29,9 @@ MAP_SIDE = 48
 
 def encode(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison."""
-    strengths = torch.linspace(0, 1, 256)
-    light = blend(torch.zeros(256, 3), strengths)
-    keep = blend(torch.full((256, 3), 255.0), strengths) - light
+    strengths = torch.linspace(0, 1, 256, dtype=torch.float32, device="cpu")
+    light = blend(flat(0.0, 256), strengths)
+    keep = blend(flat(255.0, 256), strengths) - light
     return {
         "names": list(comparison.names),
         "unit": comparison.unit,

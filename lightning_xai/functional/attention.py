@@ -153,7 +153,7 @@ class _Maps(Watching):
         for query in self.queries:
             if not -length <= query < length:
                 raise IndexError(f"query {query} is out of range: {self.running[-1]!r} has {length} queries")
-        return torch.tensor([query % length for query in self.queries], device=device)
+        return torch.tensor([query % length for query in self.queries], dtype=torch.long, device=device)
 
 
 def _none_found(model: nn.Module, maps: _Maps, layers: Sequence[str] | None) -> str:

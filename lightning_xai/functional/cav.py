@@ -142,7 +142,7 @@ class CAVs:
         for start in range(0, len(pairs), width):
             which = slice(start, start + width)
             dense = self._null.dense(which, self._number) * self._null.separation[which, None]
-            first, second = torch.tensor(pairs[which], device=dense.device).T
+            first, second = torch.tensor(pairs[which], dtype=torch.long, device=dense.device).T
             # with the sets exchanged the vector and the difference of the means change their signs
             effects.index_add_(1, first, dense.T).index_add_(1, second, dense.T, alpha=-1)
         return effects / max(1, randoms - 1)
@@ -255,8 +255,9 @@ class _Solver:
         if replicates == 0:
             return self.products.new_zeros(len(pairs), 0, 1)
         random = torch.Generator().manual_seed(0)
-        draws = [torch.randint(len(own), (replicates, len(own)), generator=random) for own in self.members]
-        counts = torch.cat([torch.zeros(d.shape).scatter_add_(1, d, torch.ones(d.shape)) for d in draws], 1)
+        sizes = map(len, self.members)
+        draws = [torch.randint(size, (replicates, size), generator=random, device="cpu") for size in sizes]
+        counts = torch.cat([torch.zeros_like(d).scatter_add_(1, d, torch.ones_like(d)) for d in draws], 1)
         counts = counts.to(self.products)
         found = []
         for rows, y, block, _ in self._blocks(pairs, replicates):

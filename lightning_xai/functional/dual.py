@@ -42,7 +42,7 @@ def squared(f: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def squared_hinge(f: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """max(0, 1 - y f)^2: scikit-learn's LinearSVC, but for its penalised intercept."""
     gap = (1 - y * f).clamp_min(0)
-    return gap.square(), -2 * y * gap, 2.0 * (gap > 0)
+    return gap.square(), -2 * y * gap, 2 * (gap > 0).to(gap)
 
 
 def minimise(k: Tensor, y: Tensor, cost: Tensor, loss: Loss, *, start: Tensor, tolerance: float = 1e-9) -> Solution:

@@ -101,7 +101,9 @@ def classes_of(output: Any, targets: int | Tensor | str) -> Tensor:
         return predict(output)[0]
     if not isinstance(targets, (int, Tensor)) or isinstance(targets, bool):
         raise TypeError(f"targets is a {type(targets).__name__}; expected an int, a tensor, a callable or 'predicted'")
-    classes = torch.as_tensor(targets, device=values.device)
+    if isinstance(targets, int):
+        targets = torch.tensor(targets, dtype=torch.long, device=values.device)
+    classes = targets.to(values.device)
     if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
         raise TypeError(
             f"targets is a tensor of {classes.dtype}; expected class indices: targets.long() if the values are "

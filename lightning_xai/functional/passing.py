@@ -35,7 +35,7 @@ class Passing(Watching):
         super().__init__(running, samples)
         self.events: list[Event] = []
         # makes every attention part of the graph: parameters are frozen, and inputs may be integers
-        self.anchor = torch.zeros((), requires_grad=True)
+        self.anchor = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)
         self.consume: Callable[[Event, Chunks], None]
 
     def fused(self, call: Fused) -> Tensor:
@@ -55,7 +55,7 @@ class Passing(Watching):
         return _output(_WeightsNode, event, weights, self.anchor, self, event, move)
 
     def _event(self, move: Move, shape: Sequence[int], queries: Node | None, keys: Node | None) -> Event:
-        n, _, length, width = move(torch.empty(shape, device="meta")).shape
+        n, _, length, width = move(torch.empty(shape, dtype=torch.float32, device="meta")).shape
         self.events.append(Event(self.running[-1], (n, length, width), queries, keys))
         return self.events[-1]
 
@@ -90,14 +90,15 @@ class _FusedNode(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         call = Fused(*ctx.saved_tensors, *ctx.options)
         with torch._C.DisableTorchFunction(), torch.autocast(grad.device.type, enabled=False):
-            query, key, value, grad = (t.float() for t in (call.query, call.key, call.value, grad))
+            dtype = torch.promote_types(call.query.dtype, torch.float32)  # that of the weights
+            query, key, value, grad = (t.to(dtype) for t in (call.query, call.key, call.value, grad))
             grads = [torch.zeros_like(t) for t in (query, key, value)]
 
             def chunks() -> Chunks:
                 for rows in call.chunks():
                     weights, above = call.weights(rows), grad[..., rows, :]
                     product = (above @ value.mT).mul_(weights)
-                    yield rows, ctx.move(product).clamp_min(0).mean(1)
+                    yield rows, ctx.move(product).clamp_min(0).mean(1).float()
                     if any(ctx.needs_input_grad[:2]):
                         scores = product.sub_(weights * product.sum(-1, keepdim=True)).mul_(call.scale)
                         grads[0][..., rows, :] = scores @ key
@@ -124,7 +125,7 @@ class _WeightsNode(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         (weights,) = ctx.saved_tensors
         with torch._C.DisableTorchFunction():
-            positive = ctx.move((grad.float() * weights).clamp_min(0)).mean(1)
+            positive = ctx.move((grad.float() * weights).clamp_min(0)).mean(1).float()
             ctx.passing.consume(ctx.event, iter([(slice(None), positive)]))
         return (grad, None, None, None, None)
 

@@ -42,7 +42,7 @@ def score_cam(request: Request, name: str, layer: nn.Module, batch_size: int) ->
     for index in range(len(a)):
         found = []
         for channels in torch.split(a[index], batch_size):
-            rows = request.some(torch.full((len(channels),), index, device=a.device))
+            rows = request.some(torch.full((len(channels),), index, dtype=torch.long, device=a.device))
             masked = input_tensor(rows.inputs) * channel_masks(channels, image.shape[2:])[:, None].to(image)
             found.append(replace(rows, inputs=replace_first(rows.inputs, masked)).scores().float())
         weights.append(torch.cat(found).movedim(0, -1).softmax(-1))
@@ -64,7 +64,7 @@ def ablation_cam(request: Request, name: str, layer: nn.Module, batch_size: int)
         if closed:
             drops = _affine_drops(a, taps[name], scores, move)
     if not closed:
-        samples = [request.some(torch.tensor([index], device=a.device)) for index in range(len(a))]
+        samples = [request.some(torch.tensor([index], dtype=torch.long, device=a.device)) for index in range(len(a))]
         drops = torch.stack([_drops(sample, name, layer, batch_size) for sample in samples])
     weights = drops / plain.abs().clamp_min(torch.finfo(torch.float32).tiny)[..., None]
     return _weighted(a, weights, scores.ndim)
@@ -138,7 +138,7 @@ def _skipping_is_exact(sample: Request, tail: Tail, activation: Tensor) -> bool:
 def _positions(sample: Request, name: str, layer: nn.Module, activation: Tensor) -> Tensor:
     """(C, cells): where each channel's cells are in the flattened output of one sample."""
     move = sample.move(name, layer, activation.shape)
-    index = torch.arange(activation.numel(), dtype=torch.float64).view_as(activation)
+    index = torch.arange(activation.numel(), dtype=torch.float64, device="cpu").view_as(activation)
     positions = move(index)[0].flatten(1).long().to(activation.device)
     exact = activation.shape[0] == 1 and int(positions.min()) >= 0 and int(positions.max()) < activation.numel()
     if exact:

@@ -114,9 +114,9 @@ def _two_sequences(
     _check_shapes(encoder, (n, keys, keys))
     _check_shapes(crossing, (n, queries, keys))
     _check_shapes(decoder, (n, queries, queries))
-    of_encoder = torch.eye(keys, device=scores.device).expand(n, -1, -1)
-    of_decoder = torch.eye(queries, device=scores.device).expand(n, -1, -1)
-    between = torch.zeros(n, queries, keys, device=scores.device)
+    of_encoder = torch.eye(keys, dtype=torch.float32, device=scores.device).expand(n, -1, -1)
+    of_decoder = torch.eye(queries, dtype=torch.float32, device=scores.device).expand(n, -1, -1)
+    between = torch.zeros(n, queries, keys, dtype=torch.float32, device=scores.device)
     for event in passing.events:
         if (positive := found.get(event)) is None:
             continue
@@ -131,7 +131,7 @@ def _two_sequences(
 
 def _normalised(relevance: Tensor) -> Tensor:
     """What was added to the identity, its rows scaled to one; the identity again added."""
-    identity = torch.eye(relevance.shape[-1], device=relevance.device)
+    identity = torch.eye(relevance.shape[-1], dtype=relevance.dtype, device=relevance.device)
     added = relevance - identity
     total = added.sum(-1, keepdim=True)
     return added / torch.where(total > 0, total, 1) + identity

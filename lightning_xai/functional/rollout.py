@@ -73,7 +73,7 @@ def unit_rows(rows: Sequence[int] | None, like: Tensor) -> Tensor:
     for row in rows or ():
         if not -length <= row < length:
             raise IndexError(f"row {row} is out of range: the sequence has {length} tokens")
-    identity = torch.eye(length, device=like.device)
+    identity = torch.eye(length, dtype=torch.float32, device=like.device)
     return (identity if rows is None else identity[list(rows)]).expand(samples, -1, -1)
 
 

@@ -71,7 +71,7 @@ def student_t_tail(t: Tensor, freedom: int) -> Tensor:
     """P(T > t), float64: small tails keep their digits."""
     nodes, weights = _gauss_legendre()
     # with T = sqrt(freedom) / tan(angle) the density is sin(angle) ** (freedom - 1), and the tail starts at 0
-    angle = torch.atan2(torch.tensor(math.sqrt(freedom), dtype=torch.float64), t.double().cpu())
+    angle = torch.atan2(torch.tensor(math.sqrt(freedom), dtype=torch.float64, device="cpu"), t.double().cpu())
     density = (angle[..., None] * nodes).sin() ** (freedom - 1)
     constant = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
     return (constant * angle * (density * weights).sum(-1)).to(t.device)
@@ -81,11 +81,11 @@ def student_t_tail(t: Tensor, freedom: int) -> Tensor:
 def student_t_quantile(tail: float, freedom: int) -> float:
     """t with P(T > t) = tail, for a tail below 1/2."""
     low, high = 0.0, 1.0
-    while float(student_t_tail(torch.tensor(high), freedom)) > tail:
+    while float(student_t_tail(torch.tensor(high, dtype=torch.float64, device="cpu"), freedom)) > tail:
         high *= 2
     for _ in range(60):
         middle = (low + high) / 2
-        above = float(student_t_tail(torch.tensor(middle, dtype=torch.float64), freedom)) > tail
+        above = float(student_t_tail(torch.tensor(middle, dtype=torch.float64, device="cpu"), freedom)) > tail
         low, high = (middle, high) if above else (low, middle)
     return high
 
@@ -93,7 +93,7 @@ def student_t_quantile(tail: float, freedom: int) -> float:
 @cache
 def _gauss_legendre(number: int = 128) -> tuple[Tensor, Tensor]:
     """Nodes and weights on [0, 1] (Golub and Welsch 1969)."""
-    k = torch.arange(1, number, dtype=torch.float64)
+    k = torch.arange(1, number, dtype=torch.float64, device="cpu")
     off = k / (4 * k * k - 1).sqrt()
     values, vectors = torch.linalg.eigh(off.diag(1) + off.diag(-1))
     return (values + 1) / 2, vectors[0].square()

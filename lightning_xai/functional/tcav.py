@@ -132,7 +132,7 @@ def score_concepts(
     chosen = list(present if classes is None else classes)
     columns = [_of_class(sensitivities[targets == c], separation, test) for c in chosen]
     found = {key: torch.stack([column[key] for column in columns]) for key in columns[0]}
-    return TCAVScores(classes=torch.tensor(chosen), names=tuple(names), **found)
+    return TCAVScores(classes=torch.tensor(chosen, dtype=torch.long, device="cpu"), names=tuple(names), **found)
 
 
 def constant_gradient_message(layer: str, better: str | None) -> str:
@@ -159,7 +159,7 @@ def _of_class(sensitivities: Sensitivities, separation: Tensor, test: str) -> di
     score = positive.double().mean((0, 2))
     replicates = sensitivities.replicates.double().mean(0)  # (concepts, replicates)
     around = torch.cat([replicates, score[:, None]], 1)
-    lower, upper = around.quantile(torch.tensor([0.025, 0.975]).to(around), dim=1)
+    lower, upper = around.quantile(around.new_tensor([0.025, 0.975]), dim=1)
     spread = derivatives.amax(0) - derivatives.amin(0)
     largest = derivatives.abs().amax()
     return {
@@ -171,7 +171,7 @@ def _of_class(sensitivities: Sensitivities, separation: Tensor, test: str) -> di
         "effect_upper": high.float(),
         "p_value": significance.holm(p),
         "saturated": positive.all(2).all(0) | (derivatives < 0).all(2).all(0),
-        "probes": torch.tensor(len(derivatives)),
+        "probes": torch.tensor(len(derivatives), dtype=torch.long, device="cpu"),
         "zero_gradients": (norm == 0).sum(),
         "constant_gradient": (largest > 0) & (spread.amax() <= 1e-4 * largest) & (len(derivatives) > 1),
     }

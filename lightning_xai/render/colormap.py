@@ -16,7 +16,12 @@ NAME = "inferno"
 def table() -> Tensor:
     """(256, 3) float, 0 to 255."""
     colors = matplotlib.colormaps[NAME].resampled(256)(range(256))
-    return torch.tensor(colors[:, :3] * 255, dtype=torch.float32)
+    return torch.tensor(colors[:, :3] * 255, dtype=torch.float32, device="cpu")
+
+
+def flat(value: float, *size: int) -> Tensor:
+    """(*size, 3) float of one grey, 0 to 255: a base to lay values over."""
+    return torch.full((*size, 3), value, dtype=torch.float32, device="cpu")
 
 
 def colorize(values: Tensor) -> Tensor:

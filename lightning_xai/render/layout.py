@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_xai.render import text
-from lightning_xai.render.colormap import blend
+from lightning_xai.render.colormap import blend, flat
 from lightning_xai.render.text import FAINT, INK, PAPER
 
 Paint = Callable[[Tensor, Tensor], Tensor]
@@ -18,7 +18,7 @@ _NARROWEST, _MARGIN = 400, 14
 
 def blank(height: int, width: int) -> Tensor:
     """Background."""
-    return torch.tensor(PAPER, dtype=torch.uint8).expand(height, width, 3)
+    return torch.tensor(PAPER, dtype=torch.uint8, device="cpu").expand(height, width, 3)
 
 
 def padded(tile: Tensor, height: int, width: int, *, middle: bool = False) -> Tensor:
@@ -53,8 +53,8 @@ def below(tiles: Sequence[Tensor], gap: int) -> Tensor:
 
 def legend(scale: float | None, base: float, paint: Paint) -> Tensor:
     """The colours as they look over a grey of 0 to 255, with the values they begin and end at."""
-    values = torch.linspace(0, 1, 120).expand(12, 120)
-    bar = paint(torch.full((12, 120, 3), base), values)
+    values = torch.linspace(0, 1, 120, dtype=torch.float32, device="cpu").expand(12, 120)
+    bar = paint(flat(base, 12, 120), values)
     if scale is None:
         first, last = "each map on its own scale:  0", "maximum"
     else:

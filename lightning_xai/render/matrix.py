@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_xai.render import text
-from lightning_xai.render.colormap import on_paper
+from lightning_xai.render.colormap import flat, on_paper
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.layout import CAPTION, SMALL, below, beside, blank, framed, padded
 from lightning_xai.render.overlay import notes, strength
@@ -58,7 +58,7 @@ def _line(names: Tensor, panels: Sequence[Tensor]) -> Tensor:
 
 
 def _cells(values: Tensor, cell: int, note: str) -> Tensor:
-    panel = on_paper(torch.full((*values.shape, 3), _BASE), values)
+    panel = on_paper(flat(_BASE, *values.shape), values)
     panel = panel.repeat_interleave(cell, 0).repeat_interleave(cell, 1)
     return text.stamp(panel, note) if note else panel
 

@@ -14,7 +14,7 @@ from lightning_xai.render.dispatch import draw
 from lightning_xai.report import Overlay
 
 SIDE = 224
-_LUMA = torch.tensor([0.299, 0.587, 0.114])
+_LUMA = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float32, device="cpu")
 
 
 @draw.register(Overlay)
@@ -76,7 +76,7 @@ def strength(maps: Tensor, scale: float | None) -> Tensor:
     if scale is None:
         tops = maps.flatten(1).amax(1).view_as(finite)
     elif math.isfinite(scale) and scale > 0:
-        tops = torch.tensor(scale)
+        tops = maps.new_tensor(scale)
     else:
         tops = maps.max()
     return (maps / torch.where(tops > 0, tops, 1)).clamp_max(1)

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from lightning_xai.render import text
-from lightning_xai.render.colormap import on_paper
+from lightning_xai.render.colormap import flat, on_paper
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.layout import CAPTION, SMALL, below, beside, blank, framed, left
 from lightning_xai.render.overlay import strength
@@ -18,7 +18,7 @@ from lightning_xai.report import Tokens
 
 _WIDTH, _CAPTION, _SIZE, _PAD, _GAP = 1080, 400, 13, 4, 2
 _BASE = float(PAPER[0])
-_LUMA = torch.tensor([0.299, 0.587, 0.114])
+_LUMA = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float32, device="cpu")
 
 
 @draw.register(Tokens)
@@ -51,7 +51,7 @@ def _natural(tokens: Sequence[str]) -> int:
 
 def coloured(tokens: Sequence[str], weights: Tensor, width: int) -> Tensor:
     """Tokens on plates of their colours, wrapped to a width: (H, width, 3) uint8."""
-    colors = on_paper(torch.full((len(tokens), 3), _BASE), weights)
+    colors = on_paper(flat(_BASE, len(tokens)), weights)
     dark = colors.float() @ _LUMA < 140
     height = text.line_height(_SIZE) + 4
     places = []

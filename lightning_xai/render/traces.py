@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from lightning_xai.render import text
-from lightning_xai.render.colormap import blend
+from lightning_xai.render.colormap import blend, flat
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.figures import colour, pixels
 from lightning_xai.render.layout import CAPTION, below, framed
@@ -38,7 +37,7 @@ def _panel(signal: Tensor | None, values: Tensor) -> Tensor:
     length = len(values) if signal is None else signal.shape[-1]
     # As many columns as the panel has pixels: the colours blend as they do over images.
     shades = F.interpolate(values.view(1, 1, -1), _WIDTH, mode="linear", align_corners=False).view(1, -1)
-    colors = blend(torch.full((1, _WIDTH, 3), _BASE), shades)
+    colors = blend(flat(_BASE, 1, _WIDTH), shades)
 
     inches, foot, body = (0.9, 0.3, 0.6) if signal is None else (1.5, 0.2, 0.75)
     figure = Figure(figsize=(_WIDTH / _DPI, inches), dpi=_DPI, facecolor=colour(PAPER))
