@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 _TRIES = 100
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)

@@ -7,7 +7,7 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -30,9 +30,9 @@ class ShownReading(Reading):
         history: the readings of the callback, this one among them.
     """
 
-    entry: Mapping[str, Any]
-    probe: Probe | None
-    history: list[ShownReading]
+    entry: Mapping[str, Any] = field(kw_only=True)
+    probe: Probe | None = field(kw_only=True)
+    history: list[ShownReading] = field(kw_only=True)
 
     def report(self) -> Report:
         """What the callback reported of it.
@@ -45,8 +45,10 @@ class ShownReading(Reading):
         if self.probe is None:
             raise ValueError("the run's store does not hold the probe that was explained")
         explanation = revive(self.entry)
-        until = [r for r in self.history if r.step <= self.step and (r is self or store.unreadable(r) is None)]
-        return explanation.report(self.measured, explanation.displayed(self.probe), until)
+        now = (self.step, self.index)
+        earlier = [r for r in self.history if (r.step, r.index) <= now]
+        until = [r for r in earlier if r is self or store.unreadable(r) is None]
+        return explanation.report(explanation.displayed(self.probe), until)
 
     def _repr_html_(self) -> str:
         return _or_why(self._drawn)
@@ -90,7 +92,10 @@ def load_run(path: str | os.PathLike[str]) -> ShownRun:
     for name, plain in run.readings.items():
         history: list[ShownReading] = []
         entry, probe = run.callbacks[name], run.probes[name]
-        history.extend(ShownReading(r.epoch, r.step, r.measured, entry, probe, history) for r in plain)
+        history.extend(
+            ShownReading(r.epoch, r.step, r.measured, r.index, r.scalars, entry=entry, probe=probe, history=history)
+            for r in plain
+        )
         readings[name] = list(history)
     return ShownRun(run.folder, run.callbacks, run.probes, readings, unreadable=run.unreadable)
 

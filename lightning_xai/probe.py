@@ -34,6 +34,8 @@ class Probe:
         std: per channel.
         tokens: per sample its token strings, for text.
         prepared: the inputs have already been through the transfer hooks of the LightningModule.
+        positions: (N,) the samples' places in the whole probe, of which this one may be a part. A draw is seeded by
+            them, never by the part.
 
     Raises:
         ValueError: on sizes or shapes that do not fit together.
@@ -48,6 +50,7 @@ class Probe:
     std: Sequence[float] | None = field(default=None, kw_only=True)
     tokens: Sequence[Sequence[str]] | None = field(default=None, kw_only=True)
     prepared: bool = field(default=False, kw_only=True)
+    positions: Tensor = field(default=None, kw_only=True)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if odd := next((t for t in tensors(self.inputs) if not is_dense(t)), None):
@@ -65,6 +68,8 @@ class Probe:
         n = sizes.pop()
         if n == 0:
             raise ValueError("a Probe needs at least one sample, got none")
+        if self.positions is None or len(self.positions) != n:
+            object.__setattr__(self, "positions", torch.arange(n, device="cpu"))
         if self.targets is not None:
             _check_targets(self.targets, n)
             if self.class_names is not None and int(self.targets.max()) >= len(self.class_names):
@@ -138,7 +143,7 @@ class Probe:
 
     def state(self) -> dict[str, Any]:
         """Tensors and primitives alone, as a checkpoint can hold them: a namedtuple becomes a tuple."""
-        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        state = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "positions"}
         state["inputs"] = _plain(map_tensors(self.inputs, lambda t: t.detach().cpu()))
         state["targets"] = None if self.targets is None else self.targets.cpu()
         state["masks"] = None if self.masks is None else {k: m.cpu() for k, m in self.masks.items()}
@@ -150,7 +155,7 @@ class Probe:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Probe:
         """The Probe whose `state` this is."""
-        known = {f.name for f in fields(cls)}
+        known = {f.name for f in fields(cls)} - {"positions"}
         if unknown := sorted(set(state) - known):
             raise ValueError(f"this is no Probe's state: it holds {unknown}, a Probe has {sorted(known)}")
         return cls(**state)
@@ -224,7 +229,17 @@ class Probe:
             targets=None if self.targets is None else self.targets[keep.to(self.targets.device)],
             masks=None if self.masks is None else {name: m[keep] for name, m in self.masks.items()},
             tokens=None if self.tokens is None else [self.tokens[i] for i in keep.tolist()],
+            positions=None,
         )
+
+    def part(self, samples: slice) -> Probe:
+        """These samples, which know their places in the whole."""
+        return replace(self[samples], positions=self.positions[samples])
+
+    @property
+    def pairs(self) -> Tensor:
+        """(N, 2) which sample and which of its scores each row of a measurement is of: one score a sample."""
+        return torch.stack([self.positions, torch.zeros_like(self.positions)], 1)
 
 
 def per_channel(name: str, values: Any) -> list[float]:

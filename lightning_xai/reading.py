@@ -10,29 +10,42 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Measured:
-    """What `measure` returns.
+    """What `measure` returns of a chunk of the probe, and the flow of the whole.
 
     Args:
-        rows: tensors whose first dimension is the probe's samples (``maps/<layer>``, ``prediction``,
-            ``confidence``, ...).
-        shared: tensors computed once for all samples.
+        rows: tensors whose first dimension is the samples (``maps/<layer>``, ``prediction``, ``confidence``, ...). In
+            a history they are there for at most 16 readings, and of the shown samples for all but the latest.
+        shared: what `prepare` computed once for all samples.
+        kept: tensors whose first dimension is the samples, at most 64 bytes a sample: there for every reading of a run
+            (``prediction``, ``probability`` of the label, ``peak/<layer>``, ...).
     """
 
     rows: Mapping[str, Tensor]
     shared: Mapping[str, Tensor] = field(default_factory=dict)
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        parts = (f"{key} {tuple(tensor.shape)}" for held in (self.rows, self.shared) for key, tensor in held.items())
-        return f"Measured({', '.join(parts)})"
+        held = (self.rows, self.shared, self.kept)
+        return f"Measured({', '.join(f'{key} {tuple(tensor.shape)}' for part in held for key, tensor in part.items())})"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reading:
-    """One `Measured`, with the epoch and the global step (optimizer steps taken) it belongs to."""
+    """One `Measured`, and when it was taken.
+
+    Args:
+        epoch: it belongs to.
+        step: the global step, optimizer steps taken.
+        measured: what was measured.
+        index: how many readings of this callback were taken at this step before.
+        scalars: what was logged of it, by tag; empty while it is being reported.
+    """
 
     epoch: int
     step: int
     measured: Measured
+    index: int = 0
+    scalars: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Reading(epoch {self.epoch}, step {self.step}, {self.measured})"

@@ -19,8 +19,11 @@ def reading_state(reading: Reading) -> dict[str, Any]:
         "format": FORMAT,
         "epoch": reading.epoch,
         "step": reading.step,
+        "index": reading.index,
         "rows": {key: _pack(tensor) for key, tensor in reading.measured.rows.items()},
         "shared": dict(reading.measured.shared),
+        "kept": dict(reading.measured.kept),
+        "scalars": dict(reading.scalars),
     }
 
 
@@ -33,7 +36,8 @@ def reading_from_state(state: Mapping[str, Any]) -> Reading:
     try:
         epoch, step = operator.index(state["epoch"]), operator.index(state["step"])
         rows = {key: _unpack(packed) for key, packed in state["rows"].items()}
-        return Reading(epoch, step, Measured(rows, dict(state["shared"])))
+        measured = Measured(rows, dict(state["shared"]), dict(state.get("kept", {})))
+        return Reading(epoch, step, measured, operator.index(state.get("index", 0)), dict(state.get("scalars", {})))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"this is no reading's state: {type(error).__name__}: {error}") from error
 

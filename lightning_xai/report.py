@@ -2,11 +2,65 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One number that a callback logs, or a family of them: loggers, charts and pages follow from it.
+
+    Args:
+        name: the rest of its tag, behind ``xai/<callback>/``; a word in braces stands for each thing of a kind, as
+            ``"{layer}/drift"``.
+        meaning: what it says, in a few words.
+        lower: the name of the scalar that is the lower end of its band.
+        upper: the name of the upper end.
+        chart: the title of a chart that all scalars of this title are drawn in together.
+        leads: whether it comes first where scalars are shown.
+    """
+
+    name: str
+    meaning: str
+    lower: str | None = None
+    upper: str | None = None
+    chart: str | None = None
+    leads: bool = False
+
+    def each(self, things: Mapping[str, Sequence[str]]) -> list[Scalar]:
+        """The scalars that it stands for, where there are such ``things`` by kind.
+
+        Example:
+            >>> [s.name for s in Scalar("{layer}/drift", "what moved").each({"layer": ["stem", "head"]})]
+            ['stem/drift', 'head/drift']
+        """
+        kinds = re.findall(r"{(\w+)}", self.name)
+        chosen = product(*(things.get(kind, ()) for kind in kinds))
+        return [self._of(dict(zip(kinds, names, strict=True))) for names in chosen]
+
+    def under(self, tag: str) -> Scalar:
+        """The same with whole tags."""
+        lower, upper, chart = (f"{tag}/{text}" if text else None for text in (self.lower, self.upper, self.chart))
+        return replace(self, name=f"{tag}/{self.name}", lower=lower, upper=upper, chart=chart)
+
+    def fits(self, name: str) -> bool:
+        """Whether a name without braces is one of those that it stands for."""
+        words = re.split(r"{\w+}", self.name)
+        return re.fullmatch(".+".join(map(re.escape, words)), name) is not None
+
+    def _of(self, names: Mapping[str, str]) -> Scalar:
+        filled = {f.name: _filled(getattr(self, f.name), names) for f in fields(self)}
+        return Scalar(**filled)
+
+
+def _filled(text: Any, names: Mapping[str, str]) -> Any:
+    return re.sub(r"{(\w+)}", lambda kind: names.get(kind[1], kind[0]), text) if isinstance(text, str) else text
 
 
 class Picture:
@@ -137,6 +191,7 @@ class Curve:
         lower: T lower ends of the band; None draws none.
         upper: T upper ends of the band.
         solid: whether each point is filled; hollow points say that chance explains them.
+        tag: of the scalar that it draws.
     """
 
     name: str
@@ -144,6 +199,7 @@ class Curve:
     lower: Sequence[float] | None
     upper: Sequence[float] | None
     solid: Sequence[bool]
+    tag: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,12 +262,9 @@ class Opening:
     Args:
         folder: where pictures and tables may be put as files; None where nothing may be written.
         fingerprints: callback name -> fingerprint of its probe, for those known at the start.
-        scalars: every scalar tag the run is going to log.
-        charts: chart title -> the scalar tags it draws together; a value followed by the tags of its band, which
-            end in ``lower`` and ``upper``, is drawn with this band where the logger can.
+        scalars: every scalar that the run is going to log, by whole tag.
     """
 
     folder: Path | None
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    scalars: Sequence[str] = ()
-    charts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    scalars: Sequence[Scalar] = ()

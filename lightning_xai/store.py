@@ -1,16 +1,16 @@
 """RunStore: every reading of a run on disk, beside its checkpoints.
 
 ``manifest.json`` names the run and its callbacks, ``probes/<fingerprint>.pt`` holds what was explained, and
-``<name>/<step>.pt`` one reading. A file is written whole under another name, then renamed. One that cannot be read is
-left out, and harms no other.
+``<name>/<step>-<index>.pt`` one reading. A file is written whole under another name, then renamed. One that cannot be
+read is left out, and harms no other.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from lightning_xai.manifest import (
     write_whole,
 )
 from lightning_xai.probe import Probe
-from lightning_xai.reading import Measured, Reading
+from lightning_xai.reading import Reading
 from lightning_xai.reading_state import reading_from_state, reading_state
 
 __all__ = ["Run", "RunStore", "Unreadable", "load_run", "reading_from_state", "reading_state", "unreadable"]
@@ -113,7 +113,8 @@ class RunStore:
         Readings of another ``stage`` than ``fit`` are kept beside the history, not in it.
         """
         self.follow()
-        file = f"{reading.step}.pt" if stage == "fit" else f"{stage}-{reading.step}.pt"
+        file = f"{reading.step}-{reading.index}.pt"
+        file = file if stage == "fit" else f"{stage}-{file}"
         state = reading_state(reading)
         write_whole(self.folder / name / file, lambda path: torch.save(state, path))
         return self._read(f"{name}/{file}")
@@ -128,10 +129,10 @@ class RunStore:
                 self.unreadable[path] = error
         return readings
 
-    def drop_after(self, name: str, step: int) -> None:
-        """Remove the readings that were taken after ``step``."""
-        for taken, path in self._files(name):
-            if taken > step:
+    def keep_only(self, name: str, moments: Collection[tuple[int, int]]) -> None:
+        """Remove the readings of other moments (step, index): they were taken after the one that is gone on from."""
+        for moment, path in self._files(name):
+            if moment not in moments:
                 path.unlink()
 
     def set_aside(self, name: str) -> None:
@@ -141,7 +142,7 @@ class RunStore:
 
     def adopt(self, other: RunStore, name: str, until: int) -> None:
         """Copy another run's probes and its readings of ``name`` up to the step ``until``."""
-        kept = [(path, self.folder / name / path.name) for step, path in other._files(name) if step <= until]
+        kept = [(path, self.folder / name / path.name) for (step, _), path in other._files(name) if step <= until]
         probes = [(path, self._probe_path(path.stem)) for path in (other.folder / "probes").glob("*.pt")]
         for source, target in [*kept, *probes]:
             if target.exists():
@@ -156,7 +157,8 @@ class RunStore:
     def _read(self, file: str) -> Reading:
         path = self.folder / file
         whole, written = _whole(path)
-        return Reading(whole.epoch, whole.step, Measured(_RowsOnDisk(self, file, written), whole.measured.shared))
+        measured = replace(whole.measured, rows=_RowsOnDisk(self, file, written))
+        return replace(whole, measured=measured)
 
     def follow(self) -> Path:
         """Go to where this run's store is now, and return it: a later run in the same folder has moved it aside.
@@ -180,9 +182,14 @@ class RunStore:
     def _probe_path(self, fingerprint: str) -> Path:
         return self.folder / "probes" / f"{fingerprint}.pt"
 
-    def _files(self, name: str) -> list[tuple[int, Path]]:
-        files = (self.folder / name).glob("*.pt")
-        return sorted((int(path.stem), path) for path in files if path.stem.isdecimal())
+    def _files(self, name: str) -> list[tuple[tuple[int, int], Path]]:
+        """(step, index) and path of each reading; an earlier format names the step alone."""
+        found = []
+        for path in (self.folder / name).glob("*.pt"):
+            step, _, index = path.stem.partition("-")
+            if step.isdecimal() and (index or "0").isdecimal():
+                found.append(((int(step), int(index or 0)), path))
+        return sorted(found)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import lightning_xai
 from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe
-from lightning_xai.callbacks.flow.capture import describe
+from lightning_xai.callbacks.flow.display import describe
 from lightning_xai.callbacks.heatmaps import heatmap_pictures
 from lightning_xai.compare.agreement import agreement
 from lightning_xai.concept import drawn, random_sets

@@ -36,7 +36,7 @@ def test_a_reading_shows_what_its_callback_reported(tmp_path):
     callback = GradCAM()
     callback.layer_names = {"auto": "features"}
     history = run.readings["grad_cam"][:2]
-    expected = callback.report(history[-1].measured, run.probes["grad_cam"], history)
+    expected = callback.report(run.probes["grad_cam"], history)
     html = reading._repr_html_()
     (picture,) = pictures(html)
     grid = draw(expected.pictures["xai/grad_cam/auto"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,28 +17,28 @@ from lightning_xai.callbacks.attention_passes import (
     relevance_rows,
 )
 from lightning_xai.callbacks.attention_places import Scene, token_ids
-from lightning_xai.callbacks.base import Explanation
 from lightning_xai.callbacks.flow.namespaces import LightningModule
 from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.callbacks.flow.settings import import_object
 from lightning_xai.callbacks.heatmaps import heatmap_pictures, heatmap_rows, heatmap_scalars
+from lightning_xai.callbacks.maps import MAP_SCALARS, MASK_SCALARS, Maps, largest
 from lightning_xai.callbacks.sequences import LONGEST, matrix_picture, sequence_picture
 from lightning_xai.functional.attention import attention_maps
-from lightning_xai.functional.attention_scalars import attention_share
+from lightning_xai.functional.attention_scalars import mean_of, share_sums
 from lightning_xai.functional.layers import close_matches, find_layers
 from lightning_xai.functional.rollout import attention_rollout
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
-from lightning_xai.report import Picture, Report, TableRow
+from lightning_xai.report import Picture, Report, Scalar, TableRow
 
 LAYERS = 24
-SCALARS = ("entropy", "distance", "special")
+SUMS = ("entropy", "distance", "special")
 TITLES = {"rollout": "Attention rollout", "relevance": "Relevance (gradient-weighted attention)"}
 _UNUSED = ("peak", "zero_maps", "nan_maps")  # of heatmaps: weights are never zero everywhere
 
 
 @dataclass(eq=False, kw_only=True)
-class AttentionMaps(Explanation):
+class AttentionMaps(Maps):
     """What every attention of a model looks at, for the same samples, epoch after epoch.
 
     Logs under ``xai/<name>/<layer>`` the attention of the query that decides: the class token of an image, else the
@@ -56,42 +56,32 @@ class AttentionMaps(Explanation):
         layers: names or patterns; what runs inside of them counts as theirs. None takes all attention, and of more
             than 24 layers the first 24.
         matrices: names or patterns of layers whose whole matrices are shown, one panel a head.
-        probe_size: samples of the automatic probe.
         extract: by layer name, a function of a call's (module, args, kwargs, output) that returns its weights
             (N, heads, queries, keys), for kernels that hide them.
         decode: a function of one sample's token ids (L,) that returns its tokens, where the probe has none.
-        scale: ``"run"`` draws a layer on one colour scale, the largest value so far; ``"image"`` each image, or line
-            of a text, on its own.
 
-    The other settings are those of every explanation; ``target`` is what relevance speaks for.
+    The other settings are those of every explanation; ``target`` is what relevance speaks for. ``scale`` is ``"run"``,
+    which draws a layer on one colour scale, the largest value so far, or ``"image"``: each image, or line of a text, on
+    its own.
     """
 
     layers: str | list[str] | None = None
     matrices: str | list[str] | None = None
-    probe_size: int = 8
     extract: dict[str, str | Callable[..., Tensor]] | None = None
     decode: str | Callable[[Tensor], Sequence[str]] | None = None
-    scale: Literal["run", "image"] = "run"
 
-    _tags: list[str] = field(default_factory=list, init=False, repr=False)
+    identifying = ("layers",)
+    scalars = (
+        Scalar("{layer}/entropy", "mean entropy of its rows: 1 uniform, 0 a single key"),
+        Scalar("{layer}/distance", "mean distance from a cell to what it looks at, over the image's diagonal"),
+        Scalar("{layer}/special", "share on tokens that stand for no text"),
+        *(scalar for scalar in (*MAP_SCALARS, *MASK_SCALARS) if not scalar.name.endswith(_UNUSED)),
+    )
 
     def __post_init__(self) -> None:
-        self.at_least_one("probe_size")
         if isinstance(self.decode, str):
             self.decode = import_object(self.decode)
-        if self.scale not in ("run", "image"):
-            raise ValueError(f"scale={self.scale!r} is unknown: give 'run' or 'image'")
         super().__post_init__()
-
-    @property
-    def method(self) -> str:
-        return "attention_maps"
-
-    def wanted(self) -> tuple[int, None]:
-        return self.probe_size, None
-
-    def identity(self) -> dict[str, Any]:
-        return {"layers": self.layers}
 
     def resolve(self, model: LightningModule) -> None:
         for chosen in (self.layers, self.matrices, list(self.extract or {}) or None):
@@ -101,13 +91,17 @@ class AttentionMaps(Explanation):
             layer: import_object(function) if isinstance(function, str) else function
             for layer, function in (self.extract or {}).items()
         }
-        self._tags = []
 
-    def scalars(self, probe: Probe | None) -> list[str]:
-        return self._tags  # unknown before the first reading has seen which attention runs
+    def declared(self, probe: Probe | None) -> list[Scalar]:
+        """Nothing before the first reading, or that of an earlier part of the run, has seen which attention runs."""
+        names = [tag.removeprefix(f"{self.tag}/") for tag in self.state.logged]
+        fitting = ((name, next((s for s in self.scalars if s.fits(name)), None)) for name in names)
+        return [replace(scalar, name=name).under(self.tag) for name, scalar in fitting if scalar is not None]
 
-    def charts(self) -> dict[str, list[str]]:
-        return {}
+    @property
+    def title(self) -> str:
+        """Each layer has a title of its own."""
+        return "Attention"
 
     def displayed(self, probe: Probe) -> Probe:
         probe = super().displayed(probe)
@@ -124,50 +118,38 @@ class AttentionMaps(Explanation):
 
     # -- what is measured ---------------------------------------------------------------------------------------
 
-    def measure(self, run: Run, probe: Probe) -> Measured:
-        outputs: list[Any] = []
-
-        def forward(inputs: Any) -> Any:
-            outputs.append(run(inputs))
-            return outputs[-1]
-
+    def maps(self, run: Run, probe: Probe) -> dict[str, Tensor]:
+        """By layer, and what goes through all; beside them, in ``run.rows``, what scalars and pictures take."""
         inputs = probe.inputs
-        means = attention_maps(run.model, inputs, heads="mean", extract=self._extracts, forward=forward)
+        means = attention_maps(run.model, inputs, heads="mean", extract=self._extracts, forward=run.on_probe)
         scene = Scene(probe, run.model, lambda: run(inputs), means)
         if scene.tokens_error is not None:
             self.say(f"the tokens do not fit, so they are not shown: {scene.tokens_error}")
         chosen = {layer: means[layer] for layer in self._chosen(run.model, means)}
-        spread = entropies(run, inputs, scene, chosen, means, self._extracts)
-        shared = {f"entropy/{layer}": value for layer, value in spread.items()}
-        shared |= {f"decoder/{layer}": 1.0 for layer in scene.decoder}
-        shared |= {f"foreign/{layer}": 1.0 for layer in scene.foreign}
-        rows: dict[str, Tensor] = {}
-        for layer, maps in chosen.items():
-            if scene.special is not None and layer not in scene.foreign and maps.shape[3] == scene.special.shape[1]:
-                asked = of_real_queries(maps, scene.real_queries(layer, maps.shape[2]))
-                shared[f"special/{layer}"] = attention_share(asked, scene.special.to(maps.device))
+        sums = entropies(run, inputs, scene, chosen, means, self._extracts)
+        run.rows |= {f"entropy/{layer}": values for layer, values in sums.items()}
+        everyone = torch.ones(len(probe), dtype=torch.bool, device="cpu")
+        run.rows |= {f"decoder/{layer}": everyone for layer in scene.decoder}
+        run.rows |= {f"foreign/{layer}": everyone for layer in scene.foreign}
+        maps: dict[str, Tensor] = {}
+        for layer, found in chosen.items():
+            if scene.special is not None and layer not in scene.foreign and found.shape[3] == scene.special.shape[1]:
+                asked = of_real_queries(found, scene.real_queries(layer, found.shape[2]))
+                run.rows[f"special/{layer}"] = share_sums(asked, scene.special.to(found.device))
             try:
-                place = scene.place(layer, maps)
+                place = scene.place(layer, found)
             except ValueError as error:
                 self.say(str(error))
                 continue
-            rows[layer] = place(maps[:, 0])
-            if (distance := place.distance(maps)) is not None:
-                shared[f"distance/{layer}"] = distance
-        rows |= self._through_all(run, probe, scene, means)
-        shared |= {f"peak/{key}": float(row.nan_to_num(posinf=0.0).amax()) for key, row in rows.items()}
-        kept = {f"maps/{key}": row for key, row in rows.items()}
+            maps[layer] = place(found[:, 0])
+            if (distances := place.distances(found)) is not None:
+                run.rows[f"distance/{layer}"] = distances
+        maps |= self._through_all(run, probe, scene, means)
         if self.matrices is not None:
-            kept |= self._matrices(run, inputs, scene)
+            run.rows |= self._matrices(run, inputs, scene)
         if scene.real is not None:
-            kept["real"] = scene.real
-        kept |= self.predictions(outputs[0], len(probe))
-        numbers = {key: torch.tensor(value, dtype=torch.float32, device="cpu") for key, value in shared.items()}
-        measured = Measured(kept, numbers)
-        self.layer_names = {layer: layer for layer in chosen}
-        names = _values(measured, self.explained or probe, [Reading(0, 0, measured)])
-        self._tags = [f"{self.tag}/{name}" for name, _ in names]
-        return measured
+            run.rows["real"] = scene.real
+        return maps
 
     def _through_all(self, run: Run, probe: Probe, scene: Scene, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rollout and relevance, each where the model allows it."""
@@ -218,28 +200,28 @@ class AttentionMaps(Explanation):
 
     # -- what is said of it -------------------------------------------------------------------------------------
 
-    def report(self, measured: Measured, probe: Probe, history: Sequence[Reading]) -> Report:
-        epoch = history[-1].epoch
-        scalars = {f"{self.tag}/{name}": value for name, value in _values(measured, probe, history)}
+    def report(self, probe: Probe, history: Sequence[Reading]) -> Report:
+        """Pictures of each layer and of what goes through all, matrices, the scalars, and the table of relevance."""
+        epoch, measured, shown = history[-1].epoch, history[-1].measured, probe[: self.shown]
+        scalars = {f"{self.tag}/{name}": value for name, value in _values(probe, history)}
         pictures: dict[str, Picture] = {}
         tables: dict[str, list[TableRow]] = {}
         for key in _with(measured, "maps/"):
             row, tag = f"maps/{key}", f"{self.tag}/{key}"
             title = f"{TITLES.get(key, f'Attention of {key}')}, epoch {epoch}"
-            peak = max(float(r.measured.shared.get(f"peak/{key}", 0.0)) for r in history)
-            scale = peak if self.scale == "run" else None
+            scale = largest(key, history) if self.scale == "run" else None
             if measured.rows[row].ndim == 2:
-                own = probe if f"foreign/{key}" not in measured.shared else replace(probe, tokens=None)
+                own = shown if f"foreign/{key}" not in measured.rows else replace(shown, tokens=None)
                 pictures[tag] = sequence_picture(row, title, own, history, scale)
                 continue
-            drawn = heatmap_pictures(row, title, probe, history, scale)
+            drawn = heatmap_pictures(row, title, shown, history, scale)
             pictures |= {f"{tag}{part}": picture for part, picture in drawn.items()}
             if key == "relevance":
-                tables[f"{tag}/samples"] = heatmap_rows(row, probe, measured, scale)
+                tables[f"{tag}/samples"] = heatmap_rows(row, shown, measured, scale)
         for layer in _with(measured, "matrices/"):
             title = f"Attention of {layer}, epoch {epoch}"
             pictures[f"{self.tag}/{layer}/matrix"] = matrix_picture(
-                f"matrices/{layer}", title, probe, history, foreign=f"decoder/{layer}" in measured.shared
+                f"matrices/{layer}", title, shown, history, foreign=f"decoder/{layer}" in measured.rows
             )
         return Report(epoch, scalars, pictures, tables)
 
@@ -248,12 +230,14 @@ def _with(measured: Measured, prefix: str) -> list[str]:
     return [key.removeprefix(prefix) for key in measured.rows if key.startswith(prefix)]
 
 
-def _values(measured: Measured, probe: Probe, history: Sequence[Reading]) -> Iterator[tuple[str, float]]:
-    """The scalars of a reading, by ``<layer>/<scalar>``."""
-    for key, value in measured.shared.items():
-        scalar, _, layer = key.partition("/")
-        if scalar in SCALARS:
-            yield f"{layer}/{scalar}", float(value)
+def _values(probe: Probe, history: Sequence[Reading]) -> Iterator[tuple[str, float]]:
+    """The scalars of the latest reading, by ``<layer>/<scalar>``."""
+    measured = history[-1].measured
+    for scalar in SUMS:
+        yield from (
+            (f"{layer}/{scalar}", mean_of(measured.rows[f"{scalar}/{layer}"]))
+            for layer in _with(measured, f"{scalar}/")
+        )
     for key in _with(measured, "maps/"):
         image = measured.rows[f"maps/{key}"].ndim == 3
         found = heatmap_scalars(f"maps/{key}", probe if image else replace(probe, masks=None), history)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lightning_xai.callbacks.attention_places import Place, Scene, is_causal
 from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.functional.attention import Extract, attention_maps
-from lightning_xai.functional.attention_scalars import attention_entropy
+from lightning_xai.functional.attention_scalars import entropy_sums
 from lightning_xai.functional.layers import named_layers
 from lightning_xai.functional.relevance import attention_relevance
 
@@ -36,9 +36,9 @@ def entropies(
     chosen: Mapping[str, Tensor],
     means: Mapping[str, Tensor],
     extract: Mapping[str, Extract],
-) -> dict[str, float]:
-    """The entropy of single heads, by layer, from a few queries of each of the ``chosen`` of all ``means``."""
-    found: dict[str, float] = {}
+) -> dict[str, Tensor]:
+    """By layer (N, 2) sums for the entropy of single heads, from a few queries of each of the ``chosen``."""
+    found: dict[str, Tensor] = {}
     for queries, layers in _same_queries(run.model, chosen, means).items():
         names = list(dict.fromkeys(layer.partition("#")[0] for layer in layers))
         within = all(name in named_layers(run.model) for name in names)  # else in the model's own forward
@@ -48,7 +48,8 @@ def entropies(
         )
         for layer in layers:
             real = scene.real_queries(layer, chosen[layer].shape[2])
-            found[layer] = attention_entropy(of_real_queries(maps[layer], None if real is None else real[:, some]))
+            sums = entropy_sums(of_real_queries(maps[layer], None if real is None else real[:, some]))
+            found[layer] = sums.reshape(scene.samples, -1, 2).sum(1)  # windows of a sample are joined
     return found
 
 

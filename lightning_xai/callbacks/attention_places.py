@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.callbacks.sequences import is_special, placed_tokens
-from lightning_xai.functional.attention_scalars import attention_distance
+from lightning_xai.functional.attention_scalars import distance_sums
 from lightning_xai.functional.hooks import Call, trace
 from lightning_xai.functional.layers import named_layers
 from lightning_xai.functional.layout import image_size, token_grid
@@ -43,11 +43,11 @@ class Place:
             kept = maps[torch.arange(len(maps), device=maps.device), self.rows.to(maps.device)]
         return kept if self.grid is None else kept[:, self.prefix :].reshape(-1, *self.grid)
 
-    def distance(self, maps: Tensor) -> float | None:
-        """The mean attention distance of (N, 1, queries, keys); None where queries and keys are not the same cells."""
+    def distances(self, maps: Tensor) -> Tensor | None:
+        """(N, 2) sums for the attention distance of (N, 1, queries, keys); None where both are not the same cells."""
         if self.grid is None or maps.shape[2] != maps.shape[3]:
             return None
-        return attention_distance(maps, self.grid)
+        return distance_sums(maps, self.grid)
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,12 @@ class Windows:
         cells = maps.mean(1).reshape(-1, down, across, high, wide) / (down * across)
         return cells.transpose(2, 3).reshape(-1, rows, columns).roll(self.shift, (1, 2))
 
-    def distance(self, maps: Tensor) -> float:
-        """The mean attention distance, over the diagonal of the whole image."""
-        return attention_distance(maps, self.window) * _diagonal(self.window) / max(_diagonal(self.grid), 1.0)
+    def distances(self, maps: Tensor) -> Tensor:
+        """(N, 2) sums for the attention distance, over the diagonal of the whole image."""
+        down, across = self.grid[0] // self.window[0], self.grid[1] // self.window[1]
+        sums = distance_sums(maps, self.window).reshape(-1, down * across, 2).sum(1)
+        sums[:, 0] *= max(_diagonal(self.window), 1.0) / max(_diagonal(self.grid), 1.0)
+        return sums
 
 
 class Scene:

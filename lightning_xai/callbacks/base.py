@@ -6,13 +6,13 @@ A method is two functions on top of it: `measure` runs the model, `report` says 
 from __future__ import annotations
 
 import logging
-import math
+import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -29,10 +29,10 @@ from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.callbacks.flow.settings import imported, plain
 from lightning_xai.callbacks.flow.shadows import shadows_of
 from lightning_xai.callbacks.flow.state import State
-from lightning_xai.functional.outputs import predict
+from lightning_xai.functional.layers import find_layers
 from lightning_xai.probe import Probe, is_dense, map_tensors, per_channel, tensors
 from lightning_xai.reading import Measured, Reading
-from lightning_xai.report import Report
+from lightning_xai.report import Report, Scalar
 from lightning_xai.store import RunStore
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class Explanation(Callback, ABC):
         class_names: the name of each class index; by default the dataset's ``classes``, where it has them.
         mean: per channel, undoes the normalisation of images for display, with ``std``.
         std: per channel.
+        probe_size: samples of the automatic probe.
         labels: extracts the class indices (N,) of a batch; by default its second item, or its key ``labels``,
             ``label``, ``targets``, ``target`` or ``y``.
         target: what to explain: the sample's ``"label"``, the class ``"predicted"``, one class index, or a
@@ -57,12 +58,15 @@ class Explanation(Callback, ABC):
             default the module is called with a tensor, the items of a tuple, or the entries of a mapping.
         every_n_epochs: read in the first epoch, then whenever (epoch + 1) is divisible by it, and in the last.
         every_n_validations: read at every n-th validation instead; for runs whose epoch never ends.
+        batch_size: the most samples in one forward.
+        shown: samples that are drawn, the first of the probe; numbers are of all.
         on_error: ``"warn"`` says once what failed and lets training go on, ``"raise"`` stops it.
         background: draw and log pictures in a thread behind training; scalars are always logged at once.
         name: starts every tag, after ``xai/``; by default the method's.
     """
 
     probe: Probe | str | None = None
+    probe_size: int = 8
     probe_loader: int = 0
     class_names: list[str] | None = None
     mean: list[float] | None = None
@@ -72,6 +76,8 @@ class Explanation(Callback, ABC):
     forward: str | Callable[[Any, Any], Any] | None = None
     every_n_epochs: int = 1
     every_n_validations: int | None = None
+    batch_size: int = 32
+    shown: int = 8
     on_error: Literal["warn", "raise"] = "warn"
     background: bool = True
     name: str | None = None
@@ -80,7 +86,7 @@ class Explanation(Callback, ABC):
     """Layer as tagged -> its real name in the model, once known."""
 
     def __post_init__(self) -> None:
-        self.at_least_one("every_n_epochs", "every_n_validations")
+        self.at_least_one("probe_size", "batch_size", "shown", "every_n_epochs", "every_n_validations")
         if self.on_error not in ("warn", "raise"):
             raise ValueError(f"on_error={self.on_error!r} is unknown: give 'warn' or 'raise'")
         if isinstance(self.target, str) and self.target not in ("label", "predicted"):
@@ -92,7 +98,7 @@ class Explanation(Callback, ABC):
             raise ValueError(f"name={self.name!r} holds a slash, which would split the tags: leave it out")
         self._loaded: dict[str, Any] | None = None
         self._said: set[str] = set()
-        self.state = State(History(self.tag.removeprefix("xai/"), None))
+        self.state = State(History(self.tag.removeprefix("xai/"), None, self.shown))
 
     def _check_display(self) -> None:
         if self.class_names is not None:
@@ -113,44 +119,62 @@ class Explanation(Callback, ABC):
 
     # -- what a method adds -------------------------------------------------------------------------------------
 
-    @property
-    @abstractmethod
-    def method(self) -> str:
-        """The default of ``name``."""
+    identifying: ClassVar[tuple[str, ...]] = ()
+    """The settings that tell this explanation from another of the same name; never the schedule."""
+
+    scalars: ClassVar[tuple[Scalar, ...]] = ()
+    """What it logs, by name below its tag; a word in braces stands for each of `things`."""
 
     @abstractmethod
     def measure(self, run: Run, probe: Probe) -> Measured:
-        """Run the model, through ``run`` alone, on the prepared probe. Called inside the guarded pass."""
+        """Run the model, through ``run`` alone, on some samples of the prepared probe. Called inside the guarded pass.
 
-    @abstractmethod
-    def report(self, measured: Measured, probe: Probe, history: Sequence[Reading]) -> Report:
-        """Say what was measured, from the arguments and the settings alone.
-
-        ``history`` holds the readings so far; the last of them is this one.
+        Every draw is seeded by ``probe.positions``, so that a probe in parts gives what it gives whole.
         """
 
     @abstractmethod
+    def report(self, probe: Probe, history: Sequence[Reading]) -> Report:
+        """Say what was measured, from the arguments and the settings alone.
+
+        ``history`` holds the readings so far, the last of them is this one. All have ``kept``, at most 16 have
+        ``rows``: the latest and the one before of all samples, the others of the shown ones.
+        """
+
+    def prepare(self, run: Run, probe: Probe) -> dict[str, Tensor]:
+        """What is computed once a reading, on the whole probe: it becomes ``run.shared`` and ``Measured.shared``."""
+        return {}
+
+    @property
+    def method(self) -> str:
+        """The default of ``name``: the class in words."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
+
     def wanted(self) -> tuple[int, Collection[int] | None]:
         """How many samples the automatic probe has, and of which classes; None for all."""
+        return self.probe_size, None
 
-    @abstractmethod
     def resolve(self, model: LightningModule) -> None:
         """Check what the settings name against the model, before training starts; raises ValueError."""
+        layers = getattr(self, "layers", None)
+        self.layer_names = {} if layers is None else {name: name for name in find_layers(model, layers)}
 
-    @abstractmethod
-    def scalars(self, probe: Probe | None) -> list[str]:
-        """The tags of the scalars this callback is going to log; of a captured probe nothing is known yet.
+    def things(self, probe: Probe | None) -> dict[str, Sequence[str]]:
+        """What the words in braces stand for in the names of scalars, as far as it is known."""
+        return {"layer": list(self.layer_names), "mask": list((probe.masks if probe is not None else None) or {})}
+
+    # -- what follows from it -----------------------------------------------------------------------------------
+
+    def declared(self, probe: Probe | None) -> list[Scalar]:
+        """The scalars that this callback is going to log, by whole tags; of a captured probe nothing is known yet.
 
         None at all means that they are not known before the first reading.
         """
+        things = self.things(probe)
+        return [each.under(self.tag) for scalar in self.scalars for each in scalar.each(things)]
 
-    @abstractmethod
-    def charts(self) -> dict[str, list[str]]:
-        """Titles of charts, and the scalar tags that each draws together, where a logger has such charts."""
-
-    @abstractmethod
-    def identity(self) -> dict[str, Any]:
-        """The settings that tell this explanation from another of the same name; never the schedule."""
+    def tags(self, probe: Probe | None) -> list[str]:
+        """The tags of these scalars."""
+        return [scalar.name for scalar in self.declared(probe)]
 
     def at_least_one(self, *settings: str) -> None:
         """Raises ValueError for a setting below 1; None is no number."""
@@ -168,7 +192,10 @@ class Explanation(Callback, ABC):
 
     @property
     def state_key(self) -> str:
-        return self._generate_state_key(name=self.name or self.method, target=plain(self.target), **self.identity())
+        return self._generate_state_key(name=self.name or self.method, target=plain(self.target), **self._identity())
+
+    def _identity(self) -> dict[str, Any]:
+        return {name: plain(getattr(self, name)) for name in self.identifying}
 
     def settings(self) -> dict[str, Any]:
         """The plain settings as JSON values; a function as ``module:qualname``, a Probe as its fingerprint."""
@@ -203,7 +230,7 @@ class Explanation(Callback, ABC):
     def open(self, store: RunStore | None, *, anew: bool = False) -> None:
         """Begin a run, or go on with it where it is the same store again, unless told to begin ``anew``."""
         if anew or store is not self.state.history.store:
-            self.state = State(History(self.tag.removeprefix("xai/"), store))
+            self.state = State(History(self.tag.removeprefix("xai/"), store, self.shown))
         if self.probe is not None:
             _, classes = self.wanted()
             self.state.probe = self.displayed(of_classes(self.given(), classes))
@@ -304,7 +331,7 @@ class Explanation(Callback, ABC):
 
     def monitors(self, trainer: Trainer) -> list[schedule.Monitor]:
         """What acts on the scalars of this callback."""
-        mine = set(self.scalars(self.state.probe))
+        mine = set(self.tags(self.state.probe))
         # before the first reading a method may not know its scalars: then all that start with its tag are its own
         found = [
             monitor
@@ -389,18 +416,6 @@ class Explanation(Callback, ABC):
             device = tensors(probe.inputs)[0].device
             return torch.full((len(probe),), self.target, dtype=torch.long, device=device)
         return self.target
-
-    def predictions(self, output: Any, samples: int) -> dict[str, Tensor]:
-        """The rows ``prediction`` (N,) and ``confidence`` (N,); -1 and NaN where the output has no classes and a
-        ``target`` of the user's own says what is explained."""
-        try:
-            prediction, confidence = predict(output)
-        except (TypeError, ValueError):
-            if not callable(self.target):
-                raise
-            prediction = torch.full((samples,), -1, dtype=torch.long, device="cpu")
-            confidence = torch.full((samples,), math.nan, dtype=torch.float32, device="cpu")
-        return {"prediction": prediction, "confidence": confidence}
 
     # -- what is said -------------------------------------------------------------------------------------------
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 
 import torch
 from torch import Tensor
@@ -11,88 +12,135 @@ from torch import Tensor
 from lightning_xai.functional.cav import CAVs, Sensitivities
 from lightning_xai.functional.significance import LEVEL, beats_chance
 from lightning_xai.functional.tcav import TCAVScores
-from lightning_xai.reading import Measured, Reading, moments
-from lightning_xai.report import Curve, Curves
+from lightning_xai.reading import Reading, moments
+from lightning_xai.report import Curve, Curves, Scalar
 
-SCALARS = ("score", "lower", "upper", "effect", "effect_lower", "effect_upper", "p_value")
+_EACH = "{layer}/{class}/{concept}"
+SCALARS = (
+    Scalar(f"{_EACH}/score", "share of samples that the concept speaks for", f"{_EACH}/lower", f"{_EACH}/upper"),
+    Scalar(f"{_EACH}/lower", "lower end of the score's 95% interval"),
+    Scalar(f"{_EACH}/upper", "upper end of the score's 95% interval"),
+    Scalar(
+        f"{_EACH}/effect",
+        "logits that the concept is worth",
+        f"{_EACH}/effect_lower",
+        f"{_EACH}/effect_upper",
+        chart=_EACH,
+        leads=True,
+    ),
+    Scalar(f"{_EACH}/effect_lower", "lower end of what random concepts are worth"),
+    Scalar(f"{_EACH}/effect_upper", "upper end of what random concepts are worth"),
+    Scalar(f"{_EACH}/p_value", "chance of such an effect of a random concept, adjusted for their number"),
+    Scalar("{layer}/{class}/zero_gradients", "samples of the class without any gradient"),
+    Scalar("{layer}/cav_accuracy/{concept}", "how well it is told from random examples, held out: chance is .5"),
+    Scalar("{layer}/cav_cosine/{pair}", "how alike the directions of two concepts are"),
+)
+_SCORES = ("score", "lower", "upper", "effect", "effect_lower", "effect_upper", "p_value")
 
-# what is kept of a concept without finite activations: no direction, no effect, nothing significant
+# what is said of a concept without finite activations: no direction, no effect, nothing significant
 _NOTHING = {"p_value": 1.0, "accuracy": 0.5}
 _CONCEPT_DIMENSIONS = {"accuracy": (0,), "separation": (0,), "directed": (0,), "cosines": (0, 1)}
 
 
-def measured_effects(
-    layer: str, cavs: CAVs, sensitivities: Sensitivities, scores: TCAVScores, concepts: Sequence[str]
-) -> Measured:
-    """What is stored of one layer. Those of ``concepts`` that have no CAVs get a row that says nothing."""
-    rows = {"derivatives": sensitivities.derivatives, "null_effects": sensitivities.null_effects}
-    shared = {name: getattr(scores, name) for name in (*SCALARS, "zero_gradients", "constant_gradient")}
-    shared |= {name: getattr(cavs, name) for name in ("accuracy", "separation", "cosines")}
-    shared["directed"] = beats_chance(cavs.accuracy, cavs.examples) & ~cavs.degenerate
+def told_apart(cavs: CAVs, concepts: Sequence[str]) -> dict[str, Tensor]:
+    """What is kept of the directions of a layer. Those of ``concepts`` that have none get what says nothing."""
+    found = {name: getattr(cavs, name) for name in ("accuracy", "separation", "cosines")}
+    found["directed"] = beats_chance(cavs.accuracy, cavs.examples) & ~cavs.degenerate
     places = [list(concepts).index(name) for name in cavs.names]
-    if len(places) < len(concepts):
-        rows["derivatives"] = _spread(rows["derivatives"], places, len(concepts), (1,), 0.0)
-        for name in {*shared} - {"zero_gradients", "constant_gradient"}:
-            dimensions = _CONCEPT_DIMENSIONS.get(name, (1,))
-            shared[name] = _spread(shared[name], places, len(concepts), dimensions, _NOTHING.get(name, 0.0))
-    return Measured(*({f"{name}/{layer}": tensor for name, tensor in part.items()} for part in (rows, shared)))
+    for name in found:
+        found[name] = _spread(found[name], places, len(concepts), _CONCEPT_DIMENSIONS[name], _NOTHING.get(name, 0.0))
+    sound = torch.zeros(len(concepts), dtype=torch.bool, device="cpu")
+    sound[places] = True
+    return {**found, "sound": sound}
 
 
-def scalar_names(classes: Sequence[str], concepts: Sequence[str]) -> list[str]:
-    """The names of what `effect_scalars` gives, below the layer."""
-    return [
-        *(f"{number}/{concept}/{name}" for number in classes for concept in concepts for name in SCALARS),
-        *(f"{number}/zero_gradients" for number in classes),
-        *(f"cav_accuracy/{concept}" for concept in concepts),
-        *(f"cav_cosine/{first}/{second}" for first, second in combinations(concepts, 2)),
-    ]
+def is_constant(sensitivities: Sensitivities, targets: Tensor) -> bool:
+    """Whether the gradient is the same for all samples of a class, of which there are two or more."""
+    for number in sorted(set(targets.tolist())):
+        derivatives = sensitivities.derivatives[targets.to(sensitivities.derivatives.device) == number].double()
+        largest = derivatives.abs().amax()
+        spread = (derivatives.amax(0) - derivatives.amin(0)).amax()
+        if len(derivatives) > 1 and largest > 0 and spread <= 1e-4 * largest:
+            return True
+    return False
+
+
+def all_scores(scores: TCAVScores, sound: Tensor) -> dict[str, Tensor]:
+    """Scores of the ``sound`` concepts -> those of all, (classes, concepts), and what is of classes alone."""
+    places = sound.nonzero()[:, 0].tolist()
+    both = {name: _spread(getattr(scores, name), places, len(sound), (1,), _NOTHING.get(name, 0.0)) for name in _SCORES}
+    return {**both, **{name: getattr(scores, name) for name in ("zero_gradients", "constant_gradient")}}
 
 
 def effect_scalars(
-    layer: str, shared: Mapping[str, Tensor], classes: Sequence[str], concepts: Sequence[str]
+    layer: str,
+    scores: Mapping[str, Tensor],
+    shared: Mapping[str, Tensor],
+    classes: Sequence[str],
+    concepts: Sequence[str],
 ) -> dict[str, float]:
     """Per class and concept the scores, per class the probes without any gradient, per concept its CAVs."""
-    both = torch.stack([shared[f"{name}/{layer}"].double() for name in SCALARS], -1).flatten()
-    cosines = shared[f"cosines/{layer}"]
-    pairs = [cosines[i, j] for i, j in combinations(range(len(concepts)), 2)]
-    values = [
-        *both.tolist(),
-        *shared[f"zero_gradients/{layer}"].tolist(),
-        *shared[f"accuracy/{layer}"].mean(1).tolist(),
-        *map(float, pairs),
-    ]
-    return dict(zip(scalar_names(classes, concepts), map(float, values), strict=True))
+    values: dict[str, float] = {}
+    for (row, number), (column, concept) in product(enumerate(classes), enumerate(concepts)):
+        values |= {f"{number}/{concept}/{name}": float(scores[name][row, column]) for name in _SCORES}
+    values |= {f"{c}/zero_gradients": float(n) for c, n in zip(classes, scores["zero_gradients"], strict=True)}
+    accuracy, cosines = shared[f"accuracy/{layer}"].mean(1), shared[f"cosines/{layer}"]
+    values |= {f"cav_accuracy/{name}": float(value) for name, value in zip(concepts, accuracy, strict=True)}
+    for (i, first), (j, second) in combinations(enumerate(concepts), 2):
+        values[f"cav_cosine/{first}/{second}"] = float(cosines[i, j])
+    return values
 
 
 def effect_curves(
-    layer: str, history: Sequence[Reading], classes: Sequence[str], concepts: Sequence[str], random_sets: int
+    tag: str,
+    layer: str,
+    history: Sequence[Reading],
+    classes: Mapping[str, str],
+    concepts: Sequence[str],
+    random_sets: int,
+    constant: bool,
 ) -> Curves:
-    """One panel a class, one line a concept; hollow what random concepts explain."""
+    """One panel a class, one line a concept; hollow what random concepts explain.
 
-    def over_run(name: str) -> Tensor:
-        return torch.stack([reading.measured.shared[f"{name}/{layer}"] for reading in history], -1)
+    Args:
+        tag: of the layer.
+        layer: its name.
+        history: readings with their scalars.
+        classes: as tagged -> title of its panel.
+        concepts: names.
+        random_sets: how many random sets give the band.
+        constant: whether the gradient is the same for all samples of a class.
+    """
+    held = [reading for reading in history if f"directed/{layer}" in reading.measured.shared]
 
-    effect, lower, upper = (over_run(name) for name in ("effect", "effect_lower", "effect_upper"))
-    solid = (over_run("p_value") <= LEVEL) & over_run("directed")
+    def curve(number: str, place: int, concept: str) -> Curve:
+        start = f"{tag}/{number}/{concept}"
+
+        def over_run(name: str) -> list[float]:
+            return [reading.scalars.get(f"{start}/{name}", math.nan) for reading in held]
+
+        told = [bool(reading.measured.shared[f"directed/{layer}"][place]) for reading in held]
+        solid = [p <= LEVEL and apart for p, apart in zip(over_run("p_value"), told, strict=True)]
+        effect, lower, upper = map(over_run, ("effect", "effect_lower", "effect_upper"))
+        return Curve(concept, effect, lower, upper, solid, tag=f"{start}/effect")
+
     panels = {
-        title: [
-            Curve(concept, *(part[row, column].tolist() for part in (effect, lower, upper, solid)))
-            for column, concept in enumerate(concepts)
-        ]
-        for row, title in enumerate(classes)
+        title: [curve(number, place, concept) for place, concept in enumerate(concepts)]
+        for number, title in classes.items()
     }
-    x, x_label = moments(history)
-    latest = history[-1].measured.shared
+    x, x_label = moments(held)
     note = (
         f"Band: what {random_sets} random sets give in the concept's place. Hollow: not above it (p > {LEVEL} after "
         "Holm), or the layer does not tell the concept from random examples."
     )
-    if blind := [name for name, told in zip(concepts, latest[f"directed/{layer}"].tolist(), strict=True) if not told]:
+    told = held[-1].measured.shared[f"directed/{layer}"].tolist()
+    if blind := [name for name, apart in zip(concepts, told, strict=True) if not apart]:
         note += f" Not told apart now: {', '.join(blind)}."
-    if latest[f"constant_gradient/{layer}"].any():
+    if constant:
         note += " The gradient is the same for all samples of a class here: each score is 0 or 1, the effect holds."
-    title = f"Concept effects at {layer}, {x_label} {x[-1]}"
-    return Curves(panels, x, x_label, "effect on the class's logit", title, note)
+    return Curves(
+        panels, x, x_label, "effect on the class's logit", f"Concept effects at {layer}, {x_label} {x[-1]}", note
+    )
 
 
 def _spread(values: Tensor, places: list[int], size: int, dimensions: Sequence[int], rest: float) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 
 from lightning_xai.functional.localization import drift, mask_lift, mask_share, pointing_game, shows_relevance
 from lightning_xai.probe import Probe, tensors
@@ -13,24 +14,17 @@ from lightning_xai.reading import Measured, Reading, moments, thinned
 from lightning_xai.report import Filmstrip, Grid, Overlay, Picture, TableRow, Traces
 
 COLUMNS = 16
-SCALARS = ("drift", "peak", "zero_maps", "nan_maps")
 MASK_SCALARS = {"share": mask_share, "lift": mask_lift, "pointing": pointing_game}
-
-
-def scalar_names(probe: Probe | None) -> list[str]:
-    """The names of what `heatmap_scalars` gives for this probe."""
-    masks = (probe.masks if probe is not None else None) or {}
-    return [*SCALARS, *(f"{kind}/{mask}" for kind in MASK_SCALARS for mask in masks)]
 
 
 def heatmap_scalars(key: str, probe: Probe, history: Sequence[Reading]) -> dict[str, float]:
     """What the maps ``rows[key]`` of the latest reading say in numbers; means are over the maps that show something."""
     maps = history[-1].measured.rows[key]
-    earlier = comparable(key, history)[:-1]
     nan = ~maps.flatten(1).isfinite().all(1)
     showing = shows_relevance(maps)
+    moved = _drift(key, history)
     scalars = {
-        "drift": _mean(drift(maps, earlier[-1].measured.rows[key] if earlier else None)[~nan]),
+        "drift": _mean(moved[~nan[: len(moved)]]),
         "peak": float(maps.nan_to_num(posinf=0.0, neginf=0.0).amax()),
         "zero_maps": float((~showing & ~nan).sum()),
         "nan_maps": float(nan.sum()),
@@ -44,15 +38,13 @@ def heatmap_scalars(key: str, probe: Probe, history: Sequence[Reading]) -> dict[
 def heatmap_pictures(
     key: str, title: str, probe: Probe, history: Sequence[Reading], scale: float | None
 ) -> dict[str, Picture]:
-    """The grid of the latest maps under ``""`` and their history under ``"/filmstrip"``.
+    """The grid of the latest maps of the probe's samples under ``""`` and their history under ``"/filmstrip"``.
 
     Maps along one axis are drawn as traces, of volumes the slice with the most relevance is shown.
     """
-    readings = comparable(key, history)
-    shown = [readings[index] for index in thinned(len(readings), COLUMNS)]
-    latest = shown[-1].measured
-    captions = sample_captions(probe, latest)
-    strip = torch.stack([reading.measured.rows[key] for reading in shown], 1)
+    shown = spread(key, len(probe), history, COLUMNS)
+    captions = sample_captions(probe, shown[-1].measured)
+    strip = torch.stack([reading.measured.rows[key][: len(probe)] for reading in shown], 1)
     if strip.ndim == 3:
         signals = next((t for t in tensors(probe.inputs) if t.ndim == 3 and t.is_floating_point()), None)
         return {"": Traces(signals, strip[:, -1], captions, scale, title)}
@@ -66,12 +58,12 @@ def heatmap_pictures(
 
 
 def heatmap_rows(key: str, probe: Probe, measured: Measured, scale: float | None) -> list[TableRow]:
-    """One row a sample; none where the maps are not laid over images."""
-    maps = measured.rows[key]
+    """One row for each of the probe's samples; none where the maps are not laid over images."""
+    maps = measured.rows[key][: len(probe)]
     if maps.ndim == 2:
         return []
     images, strip = _flat(probe, maps[:, None])
-    prediction, confidence = measured.rows["prediction"].tolist(), measured.rows["confidence"].tolist()
+    prediction, confidence = _answers(measured)
     return [
         TableRow(
             sample_id=i,
@@ -87,7 +79,7 @@ def heatmap_rows(key: str, probe: Probe, measured: Measured, scale: float | None
 
 def sample_captions(probe: Probe, measured: Measured) -> list[str]:
     """Label, prediction and its probability of each sample."""
-    prediction, confidence = measured.rows["prediction"].tolist(), measured.rows["confidence"].tolist()
+    prediction, confidence = _answers(measured)
     captions = []
     for i in range(len(probe)):
         lines = [] if probe.targets is None else [f"label {probe.label(int(probe.targets[i]))}"]
@@ -97,10 +89,35 @@ def sample_captions(probe: Probe, measured: Measured) -> list[str]:
     return captions
 
 
-def comparable(key: str, history: Sequence[Reading]) -> list[Reading]:
-    """The readings with maps of the latest's shape: after a resume another probe may have taken over."""
-    shape = history[-1].measured.rows[key].shape
-    return [r for r in history if key in r.measured.rows and r.measured.rows[key].shape == shape]
+def spread(key: str, samples: int, history: Sequence[Reading], at_most: int) -> list[Reading]:
+    """At most so many readings, the latest among them, with maps like the latest's of so many samples: after a resume
+    another probe may have taken over."""
+    shape = history[-1].measured.rows[key].shape[1:]
+    held = [reading for reading in history if _has(reading, key, shape, samples)]
+    return [held[index] for index in thinned(len(held), at_most)]
+
+
+def _has(reading: Reading, key: str, shape: Size, samples: int) -> bool:
+    maps = reading.measured.rows.get(key)
+    return maps is not None and len(maps) >= samples and maps.shape[1:] == shape
+
+
+def _drift(key: str, history: Sequence[Reading]) -> Tensor:
+    """Of the samples whose earlier maps are at hand; from an even map in the first reading."""
+    maps = history[-1].measured.rows[key]
+    earlier = next((r.measured.rows[key] for r in reversed(history[:-1]) if _has(r, key, maps.shape[1:], 1)), None)
+    if earlier is None:
+        return drift(maps)
+    number = min(len(maps), len(earlier))
+    return drift(maps[:number], earlier[:number])
+
+
+def _answers(measured: Measured) -> tuple[list[int], list[float]]:
+    rows = measured.rows
+    if "prediction" in rows:
+        return rows["prediction"].tolist(), rows["confidence"].tolist()
+    number = max(map(len, rows.values()), default=0)
+    return [-1] * number, [math.nan] * number
 
 
 def _flat(probe: Probe, strip: Tensor) -> tuple[Tensor, Tensor]:

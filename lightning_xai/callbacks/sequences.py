@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lightning_xai.callbacks.heatmaps import comparable, sample_captions
+from lightning_xai.callbacks.heatmaps import sample_captions, spread
 from lightning_xai.probe import Probe, tensors
-from lightning_xai.reading import Reading, moments, thinned
+from lightning_xai.reading import Reading, moments
 from lightning_xai.report import Matrix, Picture, Tokens, Traces
 
 SAMPLES, LINES, LONGEST = 8, 8, 128
@@ -50,15 +50,14 @@ def placed_tokens(probe: Probe, real: Tensor) -> list[tuple[list[int], list[str]
 
 def sequence_picture(key: str, title: str, probe: Probe, history: Sequence[Reading], scale: float | None) -> Picture:
     """The tokens coloured by ``rows[key]`` (N, L), a line a reading; strips of the latest where no tokens fit."""
-    readings = comparable(key, history)
-    latest = readings[-1].measured.rows
-    captions = sample_captions(probe, readings[-1].measured)
-    placed = _placed(probe, latest, latest[key].shape[1])
+    shown = spread(key, len(probe), history, LINES)
+    latest = shown[-1].measured.rows[key][: len(probe)]
+    captions = sample_captions(probe, shown[-1].measured)
+    placed = _placed(probe, shown[-1].measured.rows, latest.shape[1])
     if not any(tokens for _, tokens in placed):
-        return Traces(_signals(probe, latest[key].shape[1]), latest[key], captions, scale, title)
-    shown = [readings[index] for index in thinned(len(readings), LINES)]
+        return Traces(_signals(probe, latest.shape[1]), latest, captions, scale, title)
     places, unit = moments(shown)
-    maps = torch.stack([reading.measured.rows[key] for reading in shown], 1)
+    maps = torch.stack([reading.measured.rows[key][: len(probe)] for reading in shown], 1)
     some = placed[:SAMPLES]
     return Tokens(
         tokens=[tokens[:LONGEST] for _, tokens in some],
@@ -75,6 +74,7 @@ def matrix_picture(key: str, title: str, probe: Probe, history: Sequence[Reading
     not the probe's."""
     measured = history[-1].measured
     maps = measured.rows[key]
+    maps = maps[: len(probe)]
     captions = sample_captions(probe, measured)[:MATRIX_SAMPLES]
     rows, columns = (_placed(probe, {} if foreign else measured.rows, length) for length in maps.shape[2:])
     return Matrix(
@@ -95,6 +95,7 @@ def _placed(probe: Probe, rows: Mapping[str, Tensor], length: int) -> list[tuple
         length: of the maps; cut to the first `LONGEST` where they are matrices.
     """
     real = rows.get("real")
+    real = None if real is None else real[: len(probe)]
     if real is None or length not in (real.shape[1], min(real.shape[1], LONGEST)):
         return [(list(range(length)), [])] * len(probe)
     try:

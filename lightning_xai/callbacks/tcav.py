@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
+from itertools import combinations
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from lightning_xai.callbacks.base import Explanation
-from lightning_xai.callbacks.effects import effect_curves, effect_scalars, measured_effects, scalar_names
+from lightning_xai.callbacks.effects import (
+    SCALARS,
+    all_scores,
+    effect_curves,
+    effect_scalars,
+    is_constant,
+    told_apart,
+)
 from lightning_xai.callbacks.example_sets import BATCH, ExampleSets, Sets, on_device
 from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.flow.capture import of_classes
@@ -20,7 +27,7 @@ from lightning_xai.callbacks.flow.reservoir import Reservoir
 from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.concept import Concept, images_in
 from lightning_xai.functional.activations import activations, earlier_layer, layer_gradients
-from lightning_xai.functional.cav import fit_cavs
+from lightning_xai.functional.cav import CAVs, Sensitivities, fit_cavs
 from lightning_xai.functional.layers import find_layers
 from lightning_xai.functional.significance import check_test
 from lightning_xai.functional.tcav import constant_gradient_message, score_concepts
@@ -73,9 +80,15 @@ class TCAV(Explanation):
     test: Literal["t", "rank"] = "t"
     seed: int = 0
 
+    probe_size: int = field(default=0, init=False, repr=False)
+
+    identifying = ("layers", "classes", "concepts", "seed")
+    scalars = SCALARS
+
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.at_least_one("random_sets", "probe_per_class")
+        self.probe_size = self.probe_per_class * len(self.classes) or 1
+        super().__post_init__()
         if isinstance(self.concepts, str):
             self.concepts = [str(folder) for folder in Concept.folders_in(self.concepts)]
         self._examples = ExampleSets(self.concepts, self.randoms, self.random_sets, self.seed)
@@ -96,15 +109,9 @@ class TCAV(Explanation):
         if self.class_names is not None and max(self.classes) >= len(self.class_names):
             raise ValueError(f"class {max(self.classes)} has no name among {len(self.class_names)} class_names")
 
-    @property
-    def method(self) -> str:
-        return "tcav"
-
     def wanted(self) -> tuple[int, list[int]]:
+        """So many samples of each class, and of no other."""
         return self.probe_per_class * len(self.classes), self.classes
-
-    def identity(self) -> dict[str, Any]:
-        return {"layers": self.layers, "classes": self.classes, "concepts": self.concept_names, "seed": self.seed}
 
     def resolve(self, model: LightningModule) -> None:
         self.layer_names = {name: name for name in find_layers(model, self.layers)}
@@ -141,18 +148,11 @@ class TCAV(Explanation):
                 "band of random concepts narrower"
             )
 
-    def scalars(self, probe: Probe | None) -> list[str]:
-        names = scalar_names(self._class_tags, self.concept_names)
-        return [f"{self.tag}/{layer}/{name}" for layer in self.layer_names for name in names]
-
-    def charts(self) -> dict[str, list[str]]:
-        below = [
-            f"{layer}/{c}/{name}" for layer in self.layer_names for c in self._class_tags for name in self.concept_names
-        ]
-        ends = ("effect", "effect_lower", "effect_upper")
-        return {
-            f"{self.tag}/{place}".removeprefix("xai/"): [f"{self.tag}/{place}/{end}" for end in ends] for place in below
-        }
+    def things(self, probe: Probe | None) -> dict[str, Sequence[str]]:
+        """Layers, classes, concepts, and their pairs."""
+        pairs = [f"{first}/{second}" for first, second in combinations(self.concept_names, 2)]
+        classes, concepts = self._class_tags, self.concept_names
+        return {"layer": list(self.layer_names), "class": classes, "concept": concepts, "pair": pairs}
 
     @property
     def _class_tags(self) -> list[str]:
@@ -191,9 +191,9 @@ class TCAV(Explanation):
 
     # -- what is measured ---------------------------------------------------------------------------------------
 
-    def measure(self, run: Run, probe: Probe) -> Measured:
-        probe = of_classes(probe, self.classes)
-        assert probe.targets is not None
+    def prepare(self, run: Run, probe: Probe) -> dict[str, Tensor]:
+        """The directions of all concepts at each layer; what they were fitted to is forgotten with the reading."""
+        of_classes(probe, self.classes)
         if self._sets is None:
             if self._lacks_randoms:
                 raise self._undrawn or ValueError("no samples have passed by to make random sets of: give randoms=")
@@ -201,61 +201,82 @@ class TCAV(Explanation):
             self._tell_size(sum(len(tensors(part)[0]) for part in self._sets.randoms[0]))
             self._drawn = None
         layers = list(self.layer_names)
-        modules = find_layers(run.model, layers)
 
         def activated(batches: Sequence[Inputs]) -> dict[str, Tensor]:
             return activations(run.model, on_device(batches, run.device), layers, forward=run, batch_size=BATCH)
 
         concepts = {name: activated(batches) for name, batches in self._sets.concepts.items()}
         randoms = [activated(batches) for batches in self._sets.randoms]
-        predicted: list[dict[str, Tensor]] = []
-
-        def forward(inputs: Any) -> Any:
-            output = run(inputs)
-            predicted.append(self.predictions(output, len(tensors(inputs)[0])))
-            return output
-
-        gradients = layer_gradients(run.model, probe.inputs, probe.targets, layers, forward=forward, batch_size=BATCH)
-        rows = {key: torch.cat([part[key] for part in predicted]) for key in predicted[0]}
         shared: dict[str, Tensor] = {}
         for layer in layers:
             given = {name: found.pop(layer) for name, found in concepts.items()}
-            against = [found.pop(layer) for found in randoms]
-            found = self._effects(layer, given, against, gradients.pop(layer), probe.targets)
-            rows |= found.rows
-            shared |= found.shared
-            if found.shared[f"constant_gradient/{layer}"].any() and layer not in self._constant:
-                self._constant.add(layer)
-                better = earlier_layer(run.model, probe.inputs, probe.targets, modules[layer], forward=run)
-                self.say(constant_gradient_message(layer, better).removesuffix("."))
-        return Measured(rows, shared)
+            cavs = self._fitted(layer, given, [found.pop(layer) for found in randoms])
+            run.aside[layer] = cavs
+            shared |= {f"{key}/{layer}": tensor for key, tensor in told_apart(cavs, self.concept_names).items()}
+        return shared
 
-    def _effects(
-        self, layer: str, given: dict[str, Tensor], randoms: list[Tensor], gradients: Tensor, targets: Tensor
-    ) -> Measured:
+    def _fitted(self, layer: str, given: dict[str, Tensor], randoms: list[Tensor]) -> CAVs:
         sound = {name: examples for name, examples in given.items() if examples.isfinite().all()}
         for name in given.keys() - sound.keys():
             self.say(f"concept {name!r} has NaN or infinity at layer {layer!r}: it is left out there")
         # where none is sound, the error of all names the first
-        cavs = fit_cavs(sound or given, randoms, classifier=self.classifier, C=self.C, pool=self.pool)
-        sensitivities = cavs.sensitivities(gradients)
+        return fit_cavs(sound or given, randoms, classifier=self.classifier, C=self.C, pool=self.pool)
+
+    def measure(self, run: Run, probe: Probe) -> Measured:
+        """What the directions say of each sample."""
+        assert probe.targets is not None
+        layers = list(self.layer_names)
+        gradients = layer_gradients(
+            run.model, probe.inputs, probe.targets, layers, forward=run.on_probe, batch_size=len(probe)
+        )
+        rows: dict[str, Tensor] = {}
+        for layer in layers:
+            sensitivities = run.aside[layer].sensitivities(gradients.pop(layer))
+            rows |= {f"{f.name}/{layer}": getattr(sensitivities, f.name) for f in fields(sensitivities)}
+            if layer not in self._constant and is_constant(sensitivities, probe.targets):
+                self._constant.add(layer)
+                module = find_layers(run.model, layer)[layer]
+                better = earlier_layer(run.model, probe.inputs, probe.targets, module, forward=run)
+                self.say(constant_gradient_message(layer, better).removesuffix("."))
+        return Measured(rows)
+
+    def report(self, probe: Probe, history: Sequence[Reading]) -> Report:
+        """The scores and effects of each layer, and their curves over the run."""
+        latest = history[-1]
+        scored = {layer: self._scored(layer, probe, latest) for layer in self.layer_names}
+        numbers: dict[str, float] = {}
+        for layer, scores in scored.items():
+            values = effect_scalars(layer, scores, latest.measured.shared, self._class_tags, self.concept_names)
+            numbers |= {f"{self.tag}/{layer}/{name}": value for name, value in values.items()}
+        now = [*history[:-1], replace(latest, scalars=numbers)]
+        titles = [f"class {probe.label(number)}" for number in self.classes]
+        pictures: dict[str, Picture] = {
+            f"{self.tag}/{layer}/effects": effect_curves(
+                f"{self.tag}/{layer}",
+                layer,
+                now,
+                dict(zip(self._class_tags, titles, strict=True)),
+                self.concept_names,
+                self.random_sets,
+                constant=bool(scores["constant_gradient"].any()),
+            )
+            for layer, scores in scored.items()
+        }
+        return Report(latest.epoch, numbers, pictures)
+
+    def _scored(self, layer: str, probe: Probe, reading: Reading) -> dict[str, Tensor]:
+        """The scores of all concepts, (classes, concepts) each."""
+        assert probe.targets is not None
+        rows, shared = reading.measured.rows, reading.measured.shared
+        sensitivities = Sensitivities(**{f.name: rows[f"{f.name}/{layer}"] for f in fields(Sensitivities)})
+        sound = shared[f"sound/{layer}"]
+        names = [name for name, told in zip(self.concept_names, sound.tolist(), strict=True) if told]
         scores = score_concepts(
             sensitivities,
-            targets,
-            names=cavs.names,
-            separation=cavs.separation,
+            probe.targets.cpu(),
+            names=names,
+            separation=shared[f"separation/{layer}"][sound],
             classes=self.classes,
             test=self.test,
         )
-        return measured_effects(layer, cavs, sensitivities, scores, self.concept_names)
-
-    def report(self, measured: Measured, probe: Probe, history: Sequence[Reading]) -> Report:
-        scalars: dict[str, float] = {}
-        pictures: dict[str, Picture] = {}
-        titles = [f"class {probe.label(number)}" for number in self.classes]
-        for layer in self.layer_names:
-            values = effect_scalars(layer, measured.shared, self._class_tags, self.concept_names)
-            scalars |= {f"{self.tag}/{layer}/{name}": value for name, value in values.items()}
-            curves = effect_curves(layer, history, titles, self.concept_names, self.random_sets)
-            pictures[f"{self.tag}/{layer}/effects"] = curves
-        return Report(history[-1].epoch, scalars, pictures)
+        return all_scores(scores, sound)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from lightning_xai.callbacks.base import Explanation
 from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.revive import revive
 from lightning_xai.probe import Probe
-from lightning_xai.reading import Measured, Reading, thinned
+from lightning_xai.reading import Reading, thinned
 from lightning_xai.render import draw
 from lightning_xai.render.overlay import reduced
 from lightning_xai.report import Curves, Filmstrip, Grid, Report, TableRow
@@ -226,7 +226,7 @@ class _Source:
     readings: list[Reading]
 
     def report(self, index: int) -> Report:
-        return self.explanation.report(self.readings[index].measured, self.probe, self.readings[: index + 1])
+        return self.explanation.report(self.probe, self.readings[: index + 1])
 
     def cells(self, gallery: Gallery) -> int:
         """How many numbers the maps of one reading have."""
@@ -255,9 +255,7 @@ def _source(run: Run, name: str) -> _Source | str:
         return "its probe was not kept"
     # once and whole: a report looks at all of its history, which would otherwise be read from disk each time
     held = [
-        Reading(r.epoch, r.step, Measured(dict(r.measured.rows), r.measured.shared))
-        for r in readings
-        if unreadable(r) is None
+        replace(r, measured=replace(r.measured, rows=dict(r.measured.rows))) for r in readings if unreadable(r) is None
     ]
     explanation, error = attempt(partial(revive, run.callbacks[name]))
     if explanation is None or not held:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lightning_xai.callbacks.flow.measuring import measure_with
 from lightning_xai.callbacks.flow.namespaces import NAMESPACES, LightningModule, Trainer
 from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.callbacks.flow.settings import import_object
@@ -56,10 +57,10 @@ def explain(
     run = Run(trainer, module, like=batch)
     try:
         with inspecting(module):
-            measured = callback.measure(run, run.prepare(probe))
+            measured = measure_with(callback, run, run.prepare(probe), {})
     except (IndexError, TypeError) as error:
         raise ValueError(f"the probe does not fit {model}: {error}") from error
-    return callback.report(measured, probe, [Reading(held["epoch"], held["global_step"], measured)])
+    return callback.report(probe, [Reading(held["epoch"], held["global_step"], measured)])
 
 
 def _class(model: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +19,33 @@ from lightning_xai.functional.perturbation import ablation_cam, score_cam
 from lightning_xai.functional.request import Move, Request
 from lightning_xai.functional.spatial import last_spatial_layer
 
-GRADIENT_VARIANTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "grad_cam": variants.grad_cam,
-    "grad_cam_plus_plus": variants.grad_cam_plus_plus,
-    "xgrad_cam": variants.xgrad_cam,
-    "hires_cam": variants.hires_cam,
-    "layer_cam": variants.layer_cam,
-    "eigen_cam": variants.eigen_cam,
-    "eigen_grad_cam": variants.eigen_grad_cam,
+
+class Variant(NamedTuple):
+    """One of the CAM family.
+
+    Args:
+        title: its name in the literature.
+        weigh: of activations and gradients (N, C, *cells) -> maps (N, *cells); None where there are no gradients.
+        perturb: of a request, a layer's name, the layer and a batch size -> maps.
+    """
+
+    title: str
+    weigh: Callable[[Tensor, Tensor], Tensor] | None = None
+    perturb: Callable[[Request, str, nn.Module, int], Tensor] | None = None
+
+
+VARIANTS: dict[str, Variant] = {
+    "grad_cam": Variant("Grad-CAM", variants.grad_cam),
+    "grad_cam_plus_plus": Variant("Grad-CAM++", variants.grad_cam_plus_plus),
+    "xgrad_cam": Variant("XGrad-CAM", variants.xgrad_cam),
+    "hires_cam": Variant("HiResCAM", variants.hires_cam),
+    "layer_cam": Variant("LayerCAM", variants.layer_cam),
+    "eigen_cam": Variant("Eigen-CAM", variants.eigen_cam),
+    "eigen_grad_cam": Variant("Eigen-Grad-CAM", variants.eigen_grad_cam),
+    "score_cam": Variant("Score-CAM", perturb=score_cam),
+    "ablation_cam": Variant("Ablation-CAM", perturb=ablation_cam),
 }
-PERTURBATION_VARIANTS = {"score_cam": score_cam, "ablation_cam": ablation_cam}
-VARIANTS = (*GRADIENT_VARIANTS, *PERTURBATION_VARIANTS)
+GRADIENT_VARIANTS = tuple(name for name, variant in VARIANTS.items() if variant.weigh is not None)
 
 
 def grad_cam(
@@ -78,10 +94,12 @@ def grad_cam(
             layer = last_spatial_layer(model, inputs, targets, forward=forward)
         layers = find_layers(model, layer)
         request = Request(model, run, inputs, targets, reshape)
-        if variant in GRADIENT_VARIANTS:
-            maps = _by_gradient(request, layers, GRADIENT_VARIANTS[variant])
+        _, weigh, perturb = VARIANTS[variant]
+        if weigh is not None:
+            maps = _by_gradient(request, layers, weigh)
         else:
-            maps = {n: PERTURBATION_VARIANTS[variant](request, n, module, batch_size) for n, module in layers.items()}
+            assert perturb is not None
+            maps = {name: perturb(request, name, module, batch_size) for name, module in layers.items()}
     one = isinstance(layer, nn.Module) or (isinstance(layer, str) and layer in layers)
     return next(iter(maps.values())) if one else maps
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_xai.loggers.tags import prefixed
 from lightning_xai.render import draw
-from lightning_xai.report import Opening, Report
+from lightning_xai.report import Opening, Report, Scalar
 
 
 def open_run(logger: Any, opening: Opening) -> None:
@@ -18,8 +18,8 @@ def open_run(logger: Any, opening: Opening) -> None:
     hyperparameters only, and Lightning logs the user's after ``on_fit_start``.
     """
     writer = logger.experiment
-    if opening.charts:
-        writer.add_custom_scalars({"xai": {title: _chart(logger, tags) for title, tags in opening.charts.items()}})
+    if found := charts(opening.scalars):
+        writer.add_custom_scalars({"xai": {title: _chart(logger, scalars) for title, scalars in found.items()}})
     if opening.fingerprints:
         logger.hparams.update({f"xai/{name}/probe": value for name, value in opening.fingerprints.items()})
         rows = "".join(f"| {name} | `{value}` |\n" for name, value in opening.fingerprints.items())
@@ -33,9 +33,18 @@ def log_report(logger: Any, report: Report, step: int) -> None:
     logger.experiment.flush()
 
 
-def _chart(logger: Any, tags: Sequence[str]) -> list[Any]:
-    names = [prefixed(logger, tag) for tag in tags]
-    if len(names) == 3 and names[1].endswith("lower") and names[2].endswith("upper"):
-        return ["Margin", names]
+def charts(scalars: Sequence[Scalar]) -> dict[str, list[Scalar]]:
+    """Titles of charts, and the scalars that each draws."""
+    found: dict[str, list[Scalar]] = {}
+    for scalar in scalars:
+        if scalar.chart is not None:
+            found.setdefault(scalar.chart.removeprefix("xai/"), []).append(scalar)
+    return found
+
+
+def _chart(logger: Any, scalars: Sequence[Scalar]) -> list[Any]:
+    first = scalars[0]
+    if len(scalars) == 1 and first.lower is not None and first.upper is not None:
+        return ["Margin", [prefixed(logger, tag) for tag in (first.name, first.lower, first.upper)]]
     # Lines are looked up by regular expression, margins by name.
-    return ["Multiline", [f"^{re.escape(name)}$" for name in names]]
+    return ["Multiline", [f"^{re.escape(prefixed(logger, scalar.name))}$" for scalar in scalars]]

@@ -23,9 +23,9 @@ def open_run(logger: Any, opening: Opening) -> None:
     """Give every scalar Lightning's step as its axis, and put the probes' fingerprints into the config."""
     run = logger.experiment
     run.define_metric(STEP)
-    for tag in opening.scalars:
+    for scalar in opening.scalars:
         # A dot means a nested value unless it is escaped, and the definition then names nothing.
-        run.define_metric(prefixed(logger, tag).replace(".", r"\."), step_metric=STEP)
+        run.define_metric(prefixed(logger, scalar.name).replace(".", r"\."), step_metric=STEP)
     fingerprints = {f"xai/{name}/probe": value for name, value in opening.fingerprints.items()}
     run.config.update(fingerprints, allow_val_change=True)
 

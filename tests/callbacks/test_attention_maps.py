@@ -30,7 +30,7 @@ def fit(folder, callback, model, train, validation=None, **settings):
     """The trainer after two epochs; the scalars it logged are those that the callback tells of."""
     run = trainer(folder, callback, logger=False, **settings)
     run.fit(model, train, validation or train)
-    assert {name for name in run.callback_metrics if name.startswith("xai/")} == set(callback.scalars(None))
+    assert {name for name in run.callback_metrics if name.startswith("xai/")} == set(callback.tags(None))
     return run
 
 
@@ -242,7 +242,7 @@ def test_long_texts_are_drawn_in_part(tmp_path, caplog):
     reading = last(tmp_path).measured
     assert reading.rows["maps/attention"].shape == (4, 200)
     assert reading.rows["matrices/attention"].shape == (4, 2, LONGEST, LONGEST)
-    pictures = callback.report(reading, callback.explained, [*load_run(tmp_path).readings["attention_maps"]]).pictures
+    pictures = callback.report(callback.explained, [*load_run(tmp_path).readings["attention_maps"]]).pictures
     tokens = pictures[f"{TAG}/attention"]
     assert {len(row) for row in tokens.tokens} == {LONGEST}
     assert f"the first {LONGEST} of 200 tokens" in tokens.captions[0]

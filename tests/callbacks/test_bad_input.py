@@ -329,7 +329,7 @@ def test_maps_of_nan_are_counted_drawn_as_such_and_the_run_goes_on(tmp_path):
     assert all(torch.tensor(list(scalars[f"{TAG}/{name}"].values())).isfinite().all() for name in ("drift", "peak"))
     assert len(images[TAG]) == 3
     readings = callback.state.history.readings
-    report = callback.report(readings[-1].measured, callback.explained, readings)
+    report = callback.report(callback.explained, readings)
     assert notes(report.pictures[TAG].maps) == ["NaN"] * 4
     assert [draw(picture).dtype for picture in report.pictures.values()] == [torch.uint8] * 2
 

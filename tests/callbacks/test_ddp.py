@@ -34,8 +34,8 @@ class Watched(GradCAM):
 
     columns = ()
 
-    def report(self, measured, probe, history):
-        found = super().report(measured, probe, history)
+    def report(self, probe, history):
+        found = super().report(probe, history)
         self.columns = list(found.pictures[FILMSTRIP].columns)
         return found
 
@@ -45,8 +45,8 @@ class Scripted(GradCAM):
 
     values = (0.9, 0.3, 0.6, 0.7, 0.1, 0.1)
 
-    def report(self, measured, probe, history):
-        found = super().report(measured, probe, history)
+    def report(self, probe, history):
+        found = super().report(probe, history)
         return type(found)(found.epoch, {**found.scalars, DRIFT: self.values[len(history) - 1]}, found.pictures)
 
 

@@ -147,7 +147,7 @@ def test_tensorboard_holds_the_reported_scalars(tmp_path):
     assert set(images) == {TAG, f"{TAG}/filmstrip"}
     kinds = [f"{kind}/{mask}" for kind in ("share", "lift", "pointing") for mask in ("object", "mark")]
     expected = {f"{TAG}/{name}" for name in ["drift", "peak", "zero_maps", "nan_maps", *kinds]}
-    assert {tag for tag in scalars if tag.startswith("xai/")} == expected == set(callback.scalars(callback.explained))
+    assert {tag for tag in scalars if tag.startswith("xai/")} == expected == set(callback.tags(callback.explained))
 
 
 class Grows(Classifier):
@@ -232,8 +232,8 @@ def test_the_report_depends_on_its_arguments_alone(tmp_path):
     history = load_run(tmp_path).readings["grad_cam"]
     before = [reading.measured.rows["maps/auto"].clone() for reading in history]
     rng = torch.get_rng_state()
-    one = callback.report(history[-1].measured, callback.explained, history)
-    other = callback.report(history[-1].measured, callback.explained, history)
+    one = callback.report(callback.explained, history)
+    other = callback.report(callback.explained, history)
     assert_same_report(one, other)
     assert torch.equal(rng, torch.get_rng_state())
     assert all(torch.equal(a, b.measured.rows["maps/auto"]) for a, b in zip(before, history, strict=True))
@@ -252,7 +252,7 @@ def test_the_stored_run_gives_the_reports_that_were_logged(tmp_path):
     assert again.target is weighted
     for index, report in enumerate(reports):
         readings = history[: index + 1]
-        assert_same_report(again.report(readings[-1].measured, run.probes["mine"], readings), report, rounding=1e-3)
+        assert_same_report(again.report(run.probes["mine"], readings), report, rounding=1e-3)
 
 
 def test_the_filmstrip_holds_every_reading(tmp_path):

@@ -20,8 +20,8 @@ class Scripted(GradCAM):
 
     values = (0.9, 0.5, 0.6, 0.7, 0.1, 0.1, 0.1, 0.1)
 
-    def report(self, measured, probe, history):
-        found = super().report(measured, probe, history)
+    def report(self, probe, history):
+        found = super().report(probe, history)
         return type(found)(found.epoch, {**found.scalars, DRIFT: self.values[len(history) - 1]}, found.pictures)
 
     @property

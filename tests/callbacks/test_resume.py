@@ -28,8 +28,8 @@ OTHER_SAMPLES = "pictures before and after"
 class Watched(GradCAM):
     """Keeps the names of the latest filmstrip's columns."""
 
-    def report(self, measured, probe, history):
-        found = super().report(measured, probe, history)
+    def report(self, probe, history):
+        found = super().report(probe, history)
         self.columns = list(found.pictures[FILMSTRIP].columns)
         return found
 

@@ -89,7 +89,7 @@ def test_scalars_pictures_and_charts_are_logged(tmp_path):
         # on the scalars' step
         assert pictures[f"xai/tcav/{layer}/effects"] == sorted(scalars["val_loss"])
     logged = {tag for tag in scalars if tag.startswith("xai/")}
-    assert logged == set(callback.scalars(None))
+    assert logged == set(callback.tags(None))
     assert {f"xai/{title}/effect" for title in callback.charts()} < logged
     assert run.callback_metrics["xai/tcav/backbone.1/a_b/bright/effect_upper"] > 0
 
@@ -113,8 +113,8 @@ def test_the_curves_hold_the_run_and_hollow_points(tmp_path):
     class Watched(TCAV):
         said = ()
 
-        def report(self, measured, probe, history):
-            found = super().report(measured, probe, history)
+        def report(self, probe, history):
+            found = super().report(probe, history)
             self.said = (*self.said, found)
             return found
 
@@ -139,7 +139,7 @@ def test_a_concept_that_is_random_is_hollow_and_says_so(tmp_path):
     )
     fit(tmp_path, callback, max_epochs=1, val=loader(160, seed=1))
     run = load_run(tmp_path)
-    report = callback.report(run.readings["tcav"][-1].measured, run.probes["tcav"], run.readings["tcav"])
+    report = callback.report(run.probes["tcav"], run.readings["tcav"])
     curves = report.pictures[f"{TAG}/effects"]
     solid = {curve.name: curve.solid[-1] for panel in curves.panels.values() for curve in panel}
     assert solid["chance"] is False
@@ -327,8 +327,8 @@ def test_early_stopping_and_checkpoints_act_on_the_effect(tmp_path):
     effect = f"{TAG}/0/bright/effect"
 
     class Scripted(TCAV):
-        def report(self, measured, probe, history):
-            found = super().report(measured, probe, history)
+        def report(self, probe, history):
+            found = super().report(probe, history)
             return type(found)(found.epoch, {**found.scalars, effect: float(len(history))}, found.pictures)
 
     base = tcav()
@@ -392,7 +392,7 @@ def test_another_process_reports_the_same_from_the_store(tmp_path):
         "import json, sys; from lightning_xai.callbacks.revive import revive\n"
         "from lightning_xai.store import load_run\n"
         "run = load_run(sys.argv[1]); history = run.readings['tcav']\n"
-        "report = revive(run.callbacks['tcav']).report(history[-1].measured, run.probes['tcav'], history)\n"
+        "report = revive(run.callbacks['tcav']).report(run.probes['tcav'], history)\n"
         "curves = {tag: [picture.title, list(picture.x)] for tag, picture in report.pictures.items()}\n"
         "print(json.dumps([dict(report.scalars), curves]))"
     )
@@ -413,7 +413,7 @@ def test_concepts_of_folders_are_revived_by_name(tmp_path):
     fit(tmp_path / "run", callback)
     assert callback.concept_names == ["dotted", "striped"]
     entry = load_run(tmp_path / "run").callbacks["tcav"]
-    assert revive(entry).scalars(None) == callback.scalars(None)
+    assert revive(entry).tags(None) == callback.tags(None)
 
 
 def test_random_sets_from_a_folder(tmp_path):

@@ -79,7 +79,7 @@ def silent():
 class Curious(GradCAM):
     """Reports curves with a band, and a picture that is no heatmap over an image."""
 
-    def report(self, measured, probe, history):
+    def report(self, probe, history):
         values = [float(reading.measured.shared["peak/auto"]) for reading in history]
         scalars = {"xai/curious/auto/effect": values[-1]}
         scalars |= {f"xai/curious/auto/effect_{end}": values[-1] + by for end, by in (("lower", -1), ("upper", 1))}

@@ -100,7 +100,7 @@ def test_charts_hold_every_scalar_with_shares_first(tmp_path):
     ],
 )
 def test_bands_belong_to_their_curve(tmp_path, monkeypatch, scalars, charts):
-    def report(self, measured, probe, history):
+    def report(self, probe, history):
         return Report(history[-1].epoch, {f"xai/grad_cam/auto/{name}": 0.5 for name in scalars})
 
     folder = runs.write(tmp_path / "a")

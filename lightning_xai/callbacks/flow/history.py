@@ -2,55 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.manifest import store_of
-from lightning_xai.reading import Reading, thinned
+from lightning_xai.reading import Measured, Reading, thinned
 from lightning_xai.store import RunStore, reading_from_state, reading_state, unreadable
 
 KEPT_READINGS = 16
 KEPT_BYTES = 16 * 2**20
+NOTHING: Mapping[str, Tensor] = {}
+"""The rows of a reading that has let them go."""
+WHEN = "when"
 
 
 class History:
     """What one callback has read so far.
 
-    Every process knows when (``moments``: epoch and global step), the main process also what (``readings``).
+    Every process knows when (``moments``: epoch and global step), the main process also what (``readings``): what was
+    kept for all of them, rows for at most 16 in memory, spread over the run, and whole for the latest.
 
     Args:
         name: of the callback, without ``xai/``.
         store: where readings are kept; None keeps them in memory alone.
+        shown: samples whose rows stay once another reading has followed.
     """
 
-    def __init__(self, name: str, store: RunStore | None) -> None:
+    def __init__(self, name: str, store: RunStore | None, shown: int = 8) -> None:
         self.name = name
         self.store = store
+        self.shown = shown
         self.readings: list[Reading] = []
         self.moments: list[tuple[int, int]] = []
         self.lost: list[Exception] = []
         """Why readings are missing, until it is told."""
+        self._stride = 1
 
     @property
     def last_epoch(self) -> int | None:
         """The epoch of the latest reading, None before the first."""
         return self.moments[-1][0] if self.moments else None
 
+    @property
+    def kept(self) -> Mapping[str, Tensor]:
+        """What the latest reading kept, empty before the first."""
+        return self.readings[-1].measured.kept if self.readings else {}
+
+    def next_index(self, step: int) -> int:
+        """How many readings there are of this step."""
+        latest = takewhile(lambda moment: moment[1] == step, reversed(self.moments))
+        return sum(1 for _ in latest)
+
+    def add(self, reading: Reading) -> None:
+        """Append the latest reading, and let go what pictures of a long run do not show."""
+        if self.readings and isinstance(rows := self.readings[-1].measured.rows, dict):
+            self._replace(len(self.readings) - 1, {key: tensor[: self.shown].clone() for key, tensor in rows.items()})
+        self.readings.append(reading)
+        self._thin(range(max(0, len(self.readings) - 2), len(self.readings)))
+
+    def _thin(self, changed: Iterable[int]) -> None:
+        latest, stride = len(self.readings) - 1, self._stride
+        while latest // stride + 1 + (latest % stride > 0) > KEPT_READINGS:
+            stride *= 2
+        if stride > self._stride:
+            changed, self._stride = range(len(self.readings)), stride
+        for index in changed:
+            if index % stride and index != latest:
+                self._replace(index, NOTHING)
+
+    def _replace(self, index: int, rows: Mapping[str, Tensor]) -> None:
+        reading = self.readings[index]
+        left = replace(reading.measured, rows=rows)
+        if rows is NOTHING:
+            left, reading = replace(left, shared=NOTHING), replace(reading, scalars={})
+        self.readings[index] = replace(reading, measured=left)
+
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: every moment, and at most 16 readings and 16 MiB of what was measured."""
-        kept, error = attempt(partial(_spread, self.readings))
+        """For a checkpoint: every moment and what was kept then, and at most 16 MiB of what was measured."""
+        held, error = attempt(partial(_spread, self.readings))
         if error is not None and self.forget_lost():
-            kept, error = attempt(partial(_spread, self.readings))
+            held, error = attempt(partial(_spread, self.readings))
         if error is not None:
             self.lost.append(error)
         return {
             "store": None if self.store is None else str(self.store.folder),
             "run": None if self.store is None else self.store.run,
             "moments": [list(moment) for moment in self.moments],
-            "readings": kept or [],
+            "readings": held or [],
+            "kept": _stacked(self.readings),
         }
 
     def forget_lost(self) -> bool:
@@ -71,20 +119,23 @@ class History:
         self.moments = [(epoch, taken) for epoch, taken in state["moments"] if taken <= step]
         if not main_process:
             return
-        held: dict[int, Reading] = {}
+        held = {(r.step, r.index): r for r in _unstacked(state.get("kept")) if r.step <= step}
         for packed in state["readings"]:
             reading, error = attempt(partial(reading_from_state, packed))
             if error is not None:
                 self.lost.append(error)
             elif reading is not None and reading.step <= step:
-                held[reading.step] = reading
-        stored: dict[int, Reading] = {}
+                held[reading.step, reading.index] = reading
+        stored: dict[tuple[int, int], Reading] = {}
         if self.store is not None:
             _, error = attempt(partial(self._take_over, self.store, state["store"], state.get("run"), step))
             if error is not None:
                 self.lost.append(error)
-            stored = {reading.step: reading for reading in self.store.history(self.name) if reading.step <= step}
-            for missing in held.keys() - stored.keys():
+            known = self._known()
+            for reading in self.store.history(self.name):
+                if reading.step <= step and (reading.step, reading.index) in known:
+                    stored[reading.step, reading.index] = reading
+            for missing in [key for key in held.keys() - stored.keys() if held[key].measured.rows is not NOTHING]:
                 reading, error = attempt(partial(self.store.add, self.name, held[missing]))
                 if reading is not None:
                     stored[missing] = reading
@@ -92,6 +143,16 @@ class History:
                     self.lost.append(error)
             self.lost.extend(self.store.told())
         self.readings = [reading for _, reading in sorted({**held, **stored}.items())]
+        self._thin(range(len(self.readings)))
+
+    def _known(self) -> set[tuple[int, int]]:
+        """Step and index of every moment."""
+        counts: Counter[int] = Counter()
+        known = set()
+        for _, step in self.moments:
+            known.add((step, counts[step]))
+            counts[step] += 1
+        return known
 
     def _take_over(self, mine: RunStore, store: str | None, run: str | None, step: int) -> None:
         """Bring the readings of ``run`` up to ``step`` into my store, which may be the same one."""
@@ -100,12 +161,33 @@ class History:
             mine.set_aside(self.name)
             if earlier is not None and earlier.is_dir():
                 mine.adopt(RunStore(earlier, run), self.name, until=step)
-        mine.drop_after(self.name, step)
+        mine.keep_only(self.name, self._known())
 
 
-def _spread(readings: list[Reading]) -> list[dict[str, Any]]:
-    if not readings:
+def _spread(readings: Sequence[Reading]) -> list[dict[str, Any]]:
+    held = [reading for reading in readings if reading.measured.rows is not NOTHING]
+    if not held:
         return []
-    size = sum(2 * tensor.numel() for tensor in readings[-1].measured.rows.values())
+    size = sum(2 * tensor.numel() for tensor in held[-1].measured.rows.values())
     at_most = min(KEPT_READINGS, KEPT_BYTES // max(1, size))
-    return [reading_state(readings[index]) for index in thinned(len(readings), at_most)]
+    return [reading_state(held[index]) for index in thinned(len(held), at_most)]
+
+
+def _stacked(readings: Sequence[Reading]) -> dict[str, Tensor]:
+    """What was kept, each as one tensor whose first dimension is the readings, of those that are like the latest."""
+    if not readings:
+        return {}
+    latest = {key: tensor.shape for key, tensor in readings[-1].measured.kept.items()}
+    alike = [r for r in readings if {key: tensor.shape for key, tensor in r.measured.kept.items()} == latest]
+    when = torch.tensor([[r.epoch, r.step, r.index] for r in alike], dtype=torch.long, device="cpu")
+    return {WHEN: when, **{key: torch.stack([r.measured.kept[key] for r in alike]) for key in latest}}
+
+
+def _unstacked(stacked: Mapping[str, Tensor] | None) -> list[Reading]:
+    if not stacked:
+        return []
+    parts = {key: tensor for key, tensor in stacked.items() if key != WHEN}
+    return [
+        Reading(epoch, step, Measured(NOTHING, NOTHING, {key: tensor[at] for key, tensor in parts.items()}), index)
+        for at, (epoch, step, index) in enumerate(stacked[WHEN].tolist())
+    ]

@@ -118,7 +118,7 @@ def _check_tags(everyone: list[Explanation]) -> None:
 
 
 def _check_monitors(trainer: Trainer, everyone: list[Explanation]) -> None:
-    tags = {explanation.tag: explanation.scalars(explanation.explained) for explanation in everyone}
+    tags = {explanation.tag: explanation.tags(explanation.explained) for explanation in everyone}
     known = [tag for own in tags.values() for tag in own]
     unknown_yet = tuple(f"{tag}/" for tag, own in tags.items() if not own)
     for monitor in schedule.monitors(trainer):
@@ -139,8 +139,7 @@ def _open_loggers(trainer: Trainer, everyone: list[Explanation], store: RunStore
     opened = Opening(
         folder=None if store is None else store.folder,
         fingerprints={e.tag.removeprefix("xai/"): e.explained.fingerprint for e in everyone if e.explained},
-        scalars=[tag for explanation in everyone for tag in explanation.scalars(explanation.explained)],
-        charts={title: tags for explanation in everyone for title, tags in explanation.charts().items()},
+        scalars=[scalar for explanation in everyone for scalar in explanation.declared(explanation.explained)],
     )
     for logger in sinks(trainer, store):
         _, error = attempt(partial(open_run, logger, opened))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from lightning_xai.callbacks.flow import background, opening
 from lightning_xai.callbacks.flow.attempt import attempt
+from lightning_xai.callbacks.flow.measuring import measure
 from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer
-from lightning_xai.callbacks.flow.run import Run
-from lightning_xai.callbacks.flow.shadows import shadows_of
-from lightning_xai.functional.guard import inspecting
 from lightning_xai.loggers import Files, follow, log_report
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
@@ -23,6 +19,9 @@ from lightning_xai.store import RunStore
 
 if TYPE_CHECKING:
     from lightning_xai.callbacks.base import Explanation
+
+STORED_BYTES = 2 * 2**20
+"""What a reading may take on the disk, beside the rows of the shown samples."""
 
 
 def read(explanation: Explanation, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
@@ -35,7 +34,7 @@ def read(explanation: Explanation, trainer: Trainer, pl_module: LightningModule,
             )
         explanation.say("no batch was seen to take a probe from, so there is nothing to explain")
         return
-    measured, error = attempt(partial(_measure, explanation, trainer, pl_module))
+    measured, error = attempt(partial(measure, explanation, trainer, pl_module))
     everywhere = trainer.strategy.reduce_boolean_decision(error is None, all=True)
     scalars: dict[str, float] | None = None
     if everywhere and measured is not None and trainer.is_global_zero:
@@ -53,33 +52,21 @@ def read(explanation: Explanation, trainer: Trainer, pl_module: LightningModule,
             pl_module.log(tag, value, on_step=False, on_epoch=True, sync_dist=True, reduce_fx="max", batch_size=1)
 
 
-def _measure(explanation: Explanation, trainer: Trainer, pl_module: LightningModule) -> Measured:
-    assert explanation.state.probe is not None
-    shadows = shadows_of(trainer)
-    with (
-        shadows.shadow(trainer, pl_module, explanation.forward, explanation.say) as (stand_in, model, forward),
-        inspecting(model),
-    ):
-        run = Run(stand_in, model, forward, explanation.state.like)
-        if explanation.state.prepared is None:
-            explanation.state.prepared = run.prepare(explanation.state.probe)
-        measured = explanation.measure(run, explanation.state.prepared)
-    return Measured(*(_on_cpu(part) for part in (measured.rows, measured.shared)))
-
-
 def _publish(explanation: Explanation, trainer: Trainer, measured: Measured, step: int) -> dict[str, float]:
     probe, history = explanation.state.probe, explanation.state.history
     assert probe is not None
-    reading = Reading(trainer.current_epoch, trainer.global_step, measured)
+    reading = Reading(
+        trainer.current_epoch, trainer.global_step, measured, index=history.next_index(trainer.global_step)
+    )
     report = _report(explanation, probe, reading)
+    reading = replace(reading, scalars=dict(report.scalars))
     stage = "fit" if trainer.state.fn is None else trainer.state.fn.value
     if history.store is not None:
-        kept, error = attempt(partial(_keep, explanation, history.store, reading, stage))
-        reading = kept or reading
+        _, error = attempt(partial(_keep, explanation, history.store, reading, stage))
         if error is not None:
             explanation.warn(error, f"the reading could not be written to {history.store.folder}")
     if stage == "fit":
-        history.readings.append(reading)
+        history.add(reading)
     task = partial(_log, explanation, opening.sinks(trainer, history.store), history.store, report, step)
     if explanation.background:
         background.worker_of(trainer).submit(task)
@@ -91,10 +78,10 @@ def _publish(explanation: Explanation, trainer: Trainer, measured: Measured, ste
 
 def _report(explanation: Explanation, probe: Probe, reading: Reading) -> Report:
     history = explanation.state.history
-    report, error = attempt(partial(explanation.report, reading.measured, probe, [*history.readings, reading]))
+    report, error = attempt(partial(explanation.report, probe, [*history.readings, reading]))
     if error is not None and history.forget_lost():
         opening.tell_lost(explanation)
-        report, error = attempt(partial(explanation.report, reading.measured, probe, [*history.readings, reading]))
+        report, error = attempt(partial(explanation.report, probe, [*history.readings, reading]))
     if report is None:
         raise error or TypeError(f"{type(explanation).__name__}.report returned None, not a Report")
     return report
@@ -127,14 +114,26 @@ def tell_unlogged(explanation: Explanation) -> None:
         explanation.warn(*explanation.state.unlogged.popleft())
 
 
-def _keep(explanation: Explanation, store: RunStore, reading: Reading, stage: str) -> Reading:
+def _keep(explanation: Explanation, store: RunStore, reading: Reading, stage: str) -> None:
     assert explanation.state.probe is not None
     name = explanation.state.history.name
     fingerprint = store.add_probe(explanation.state.probe)
     # a validation may write beside another run, whose callbacks stay described as they were
     if stage == "fit" or name not in store.manifest["callbacks"]:
         opening.describe(explanation, store, fingerprint)
-    return store.add(name, reading, stage)
+    store.add(name, _small(reading, explanation.shown), stage)
+
+
+def _small(reading: Reading, shown: int) -> Reading:
+    """What is written of a reading: the samples whose rows fit, the shown ones in any case, and what is shared."""
+    measured = reading.measured
+    size = sum(2 * tensor[0].numel() for tensor in measured.rows.values() if len(tensor))
+    samples = max(shown, STORED_BYTES // max(1, size))
+    shared = {
+        key: tensor for key, tensor in measured.shared.items() if tensor.numel() * tensor.element_size() < STORED_BYTES
+    }
+    rows = {key: tensor[:samples].clone() for key, tensor in measured.rows.items()}
+    return replace(reading, measured=Measured(rows, shared, measured.kept))
 
 
 def _failed(explanation: Explanation, trainer: Trainer, error: Exception | None) -> None:
@@ -150,7 +149,3 @@ def _failed(explanation: Explanation, trainer: Trainer, error: Exception | None)
         ) from cause
     again = "; the last values are logged again" if explanation.state.logged else ""
     explanation.warn(cause, f"the reading of epoch {trainer.current_epoch} failed{again}")
-
-
-def _on_cpu(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: tensor.detach().cpu() for key, tensor in held.items()}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 from lightning_xai.callbacks.flow.namespaces import NAMESPACES, LightningModule, Trainer
 from lightning_xai.callbacks.flow.settings import import_object
@@ -20,7 +21,9 @@ Forward: TypeAlias = "str | Callable[[Any, Any], Any] | None"
 class Run:
     """One forward of the model, the way this Trainer needs it: ``run(inputs) -> output``.
 
-    ``run.model`` is the plain module, for names and hooks.
+    ``run.model`` is the plain module, for names and hooks; ``run.shared`` what `prepare` returned, ``run.aside`` what
+    it left there that is no tensor; ``run.rows`` takes rows beside those that `measure` returns; ``run.earlier`` is
+    what the last reading kept of the samples that are measured now, empty in the first.
 
     Args:
         trainer: whose strategy and precision it follows: the shadow's where it is one.
@@ -35,10 +38,26 @@ class Run:
         self._like = like
         self._trainer = trainer
         self._forward = find_forward(model, forward)
+        self.shared: Mapping[str, Tensor] = {}
+        self.aside: dict[str, Any] = {}
+        self.rows: dict[str, Tensor] = {}
+        self.earlier: Mapping[str, Tensor] = {}
+        self._answers: list[Any] = []
 
     def __call__(self, inputs: Any) -> Any:
         with self._trainer.precision_plugin.forward_context():
             return self._forward(self._entrance(), inputs)
+
+    def on_probe(self, inputs: Any) -> Any:
+        """The same for all samples that are measured now: of its first output the flow keeps what the model answers."""
+        output = self(inputs)
+        if not self._answers:
+            self._answers.append(output)
+        return output
+
+    def answer(self) -> Any:
+        """The output of the first `on_probe` since this was last asked, None where there was none."""
+        return self._answers.pop() if self._answers else None
 
     def _entrance(self) -> Any:
         # FSDP1 gathers its weights in the wrapper's forward alone; every other strategy takes the plain module
