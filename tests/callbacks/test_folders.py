@@ -160,6 +160,15 @@ def test_a_validation_and_the_fit_after_it_are_one_run(tmp_path):
     assert [path.name for path in (tmp_path / "0").glob("xai*")] == ["xai"]
 
 
+def test_a_fit_after_the_validation_of_a_checkpoint_does_not_go_on_from_it(tmp_path):
+    run(tmp_path, cam(), checkpoints(tmp_path), enable_checkpointing=True)
+    fitting, model = trainer(tmp_path, cam(), max_epochs=1, logger=csv(tmp_path)), classifier()
+    fitting.validate(model, loader(8, seed=1), ckpt_path=tmp_path / "checkpoints" / "epoch=1.ckpt", verbose=False)
+    fitting.fit(model, loader(), loader(8, seed=1))
+    assert epochs(tmp_path / "0" / "xai") == [0]
+    assert epochs(tmp_path / "0" / "xai-before-1") == [0, 1]
+
+
 # -- resumed -----------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +191,7 @@ def test_a_store_that_was_moved_with_its_experiment_is_gone_on_with(tmp_path):
     run(tmp_path / "here", cam(), checkpoints(tmp_path), enable_checkpointing=True)
     shutil.move(tmp_path / "here", tmp_path / "there")
     run(tmp_path / "there", cam(), max_epochs=3, ckpt_path=tmp_path / "checkpoints" / "epoch=1.ckpt")
-    assert epochs(tmp_path / "there") == [0, 1, 2]
+    assert epochs(tmp_path / "there") == [0, 1, 2] and not list(tmp_path.rglob("*-before-*"))
     assert [path.name for path in (tmp_path / "there" / "0").glob("xai*")] == ["xai"]
 
 
@@ -253,6 +262,7 @@ def test_without_any_folder_the_run_goes_on_in_memory(tmp_path):
     callback = cam()
     with pytest.warns(RuntimeWarning, match="kept in memory alone"):
         fitting = run(tmp_path, callback, logger=False)
+    assert (tmp_path / "xai").read_text() == "no folder"
     assert [reading.epoch for reading in callback.state.history.readings] == [0, 1]
     fitting.fit_loop.max_epochs = 3
     fitting.fit(fitting.lightning_module, loader(), loader(8, seed=1))
