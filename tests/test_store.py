@@ -80,6 +80,23 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
     assert [path.name for path in (tmp_path / "grad_cam").iterdir()] == ["1.pt"]
 
 
+@pytest.mark.parametrize("raised", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 128 vs 22")])
+def test_a_cause_reads_the_same_for_every_file(tmp_path, monkeypatch, raised):
+    """So that it is warned of once."""
+
+    def full(_, path):
+        error = OSError(*raised.args, str(path)) if isinstance(raised, OSError) else RuntimeError(f"{raised} of {path}")
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    said = set()
+    for step in (1, 2):
+        with pytest.raises(OSError) as caught:
+            RunStore(tmp_path).add("grad_cam", reading(step))
+        said.add(str(caught.value))
+    assert len(said) == 1 and str(tmp_path / "grad_cam") in said.pop()
+
+
 def test_load_run_gives_what_was_logged(tmp_path):
     folder = tmp_path / "version_0" / "xai"
     store, probe = RunStore(folder), Probe(torch.rand(3, 3, 4, 4))

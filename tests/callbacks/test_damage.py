@@ -20,12 +20,12 @@ pytestmark = [
 NAME = "grad_cam"
 
 
-def run(folder, callback, *others, max_epochs=2, ckpt_path=None):
+def run(folder, callback, *others, max_epochs=2, ckpt_path=None, val=None):
     checkpoints = ModelCheckpoint(folder / "checkpoints", "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
     logger = CSVLogger(folder, name="", version="0")
     settings = {"logger": logger, "max_epochs": max_epochs, "enable_checkpointing": True}
     fitting = trainer(folder, callback, *others, checkpoints, **settings)
-    fitting.fit(classifier(), loader(), loader(8, seed=1), ckpt_path=ckpt_path)
+    fitting.fit(classifier(), loader(), val or loader(8, seed=1), ckpt_path=ckpt_path)
     return fitting
 
 
@@ -96,14 +96,19 @@ def newer(path):
 
 
 class Harm(pl.Callback):
-    """Damages the first reading when the second epoch begins."""
+    """Damages the first reading when an epoch begins."""
 
-    def __init__(self, root, harm):
-        self.root, self.harm = root, harm
+    def __init__(self, root, harm, epoch=1):
+        self.root, self.harm, self.epoch = root, harm, epoch
 
     def on_train_epoch_start(self, trainer, pl_module):
-        if trainer.current_epoch == 1:
+        if trainer.current_epoch == self.epoch:
             self.harm(self.root / "0" / "xai" / NAME / "3.pt")
+
+
+def state_in(path):
+    (state,) = (state for key, state in torch.load(path)["callbacks"].items() if "GradCAM" in key)
+    return state
 
 
 @pytest.mark.parametrize("harm", [cut, folder, newer])
@@ -114,18 +119,17 @@ def test_a_reading_that_is_damaged_while_training_is_left_out(tmp_path, harm):
     (said,) = told(caught)
     assert "3.pt cannot be read" in said
     assert epochs(callback.state.history.readings) == [1, 2, 3] and len(callback.state.history.moments) == 4
-    (state,) = (
-        s for key, s in torch.load(tmp_path / "checkpoints" / "epoch=3.ckpt")["callbacks"].items() if "Gr" in key
-    )
+    state = state_in(tmp_path / "checkpoints" / "epoch=3.ckpt")
     assert [reading["epoch"] for reading in state["history"]["readings"]] == [1, 2, 3]
 
 
 def test_a_checkpoint_alone_meets_a_damaged_reading(tmp_path):
-    """No reading is due any more: only the checkpoint looks at the history."""
-    callback = GradCAM(probe_size=4, layers="backbone.3", every_n_epochs=10)
+    """No reading is due before it: only the checkpoint looks at the history."""
+    callback = GradCAM(probe_size=4, layers="backbone.3", every_n_epochs=2)
     with pytest.warns(RuntimeWarning, match=r"3\.pt cannot be read"):
-        run(tmp_path, callback, Harm(tmp_path, cut), max_epochs=2)
-    assert callback.state_dict()["history"]["readings"][-1]["epoch"] == 1
+        run(tmp_path, callback, Harm(tmp_path, cut, epoch=2), max_epochs=4)
+    readings = state_in(tmp_path / "checkpoints" / "epoch=2.ckpt")["history"]["readings"]
+    assert [reading["epoch"] for reading in readings] == [1]
 
 
 @pytest.mark.parametrize("harm", [cut, folder, newer])
@@ -205,6 +209,6 @@ def test_parts_of_a_state_that_are_damaged_are_taken_from_the_store(tmp_path, pa
     torch.save(held, path)
     again = cam()
     with pytest.warns(RuntimeWarning, match="could not be taken over whole"):
-        run(tmp_path, again, max_epochs=3, ckpt_path=path)
+        run(tmp_path, again, max_epochs=3, ckpt_path=path, val=loader(8, seed=2))
     assert again.explained.fingerprint == first.explained.fingerprint
     assert epochs(again.state.history.readings) == [0, 1, 2]

@@ -45,6 +45,11 @@ def maps(callback):
     return [reading.measured.rows["maps/backbone.3"].clone() for reading in callback.state.history.readings]
 
 
+def pictures(callback):
+    folder = callback.state.history.store.folder
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+
+
 class During(pl.Callback):
     """Does something once, when the second epoch begins."""
 
@@ -65,6 +70,7 @@ class Nested:
     def __call__(self):
         run(self.folder, self.callback, model=classifier(seed=5), **self.settings)
         self.maps = maps(self.callback)
+        self.pictures = pictures(self.callback)
 
 
 def same(one, other):
@@ -87,8 +93,7 @@ def test_runs_that_begin_while_another_goes_on_keep_apart(tmp_path, logger):
     assert folders[0] != folders[1]
     assert [epochs(folder) for folder in folders] == [[0, 1, 2, 3], [0, 1]]
     assert same(maps(other.callback), other.maps) and not same(maps(first)[:2], other.maps)
-    pictures = [sorted(path.name for path in folder.rglob("xai/grad_cam/backbone.3/*.png")) for folder in folders]
-    assert [len(names) for names in pictures] == [4, 2]
+    assert pictures(other.callback) == other.pictures and len(pictures(first)) == 2 * len(other.pictures)
 
 
 @pytest.mark.parametrize("place", [lambda root: claim_version(root)[1], lambda root: claim(root / "xai")[0]])
@@ -120,6 +125,7 @@ def test_a_store_that_is_gone_is_not_another_run_s(tmp_path):
     with pytest.warns(RuntimeWarning, match="is another run's by now"):
         run(tmp_path, first, During(replace), max_epochs=3)
     assert epochs(tmp_path / "0") == [0, 1] and same(maps(other.callback), other.maps)
+    assert pictures(other.callback) == other.pictures
     assert [reading.epoch for reading in first.state.history.readings] == [1, 2]
 
 
