@@ -1,13 +1,15 @@
 """RunStore: what is written comes back, whole or not at all."""
 
 import json
+import pickle
 
 import pytest
 import torch
 
+from lightning_xai.manifest import claim
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading, thinned
-from lightning_xai.store import RunStore, load_run, reading_from_state, reading_state
+from lightning_xai.store import RunStore, load_run, reading_from_state, reading_state, unreadable
 
 
 def reading(step, epoch=None, scale=1.0):
@@ -78,6 +80,23 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
     assert [path.name for path in (tmp_path / "grad_cam").iterdir()] == ["1.pt"]
 
 
+@pytest.mark.parametrize("raised", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 128 vs 22")])
+def test_a_cause_reads_the_same_for_every_file(tmp_path, monkeypatch, raised):
+    """So that it is warned of once."""
+
+    def full(_, path):
+        error = OSError(*raised.args, str(path)) if isinstance(raised, OSError) else RuntimeError(f"{raised} of {path}")
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    said = set()
+    for step in (1, 2):
+        with pytest.raises(OSError) as caught:
+            RunStore(tmp_path).add("grad_cam", reading(step))
+        said.add(str(caught.value))
+    assert len(said) == 1 and str(tmp_path / "grad_cam") in said.pop()
+
+
 def test_load_run_gives_what_was_logged(tmp_path):
     folder = tmp_path / "version_0" / "xai"
     store, probe = RunStore(folder), Probe(torch.rand(3, 3, 4, 4))
@@ -109,6 +128,112 @@ def test_newer_and_foreign_folders_are_named(tmp_path):
     (tmp_path / "manifest.json").write_text("<html>")
     with pytest.raises(ValueError, match="no manifest of lightning_xai"):
         RunStore(tmp_path)
+
+
+MANIFESTS = {
+    "cut short": '{"format": 1, "call',
+    "empty": "",
+    "nested": "[" * 100_000,
+    "a list": "[]",
+    "no format": "{}",
+    "no callbacks": '{"format": 1}',
+    "callbacks in a list": '{"format": 1, "callbacks": []}',
+    "a callback that is text": '{"format": 1, "callbacks": {"grad_cam": "text"}}',
+    "a format that is text": '{"format": "1", "callbacks": {}}',
+    "newer": '{"format": 2, "callbacks": {}}',
+}
+
+
+@pytest.mark.parametrize("text", MANIFESTS.values(), ids=MANIFESTS)
+def test_a_manifest_of_another_shape_is_refused_with_its_name(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    for opened in (RunStore, load_run):
+        with pytest.raises(ValueError, match=r"manifest\.json"):
+            opened(tmp_path)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = {
+    "cut short": cut,
+    "empty": lambda path: path.write_bytes(b""),
+    "a folder": folder,
+    "a list": lambda path: torch.save([1, 2], path),
+    "newer": lambda path: torch.save({"format": 99}, path),
+    "no rows": lambda path: torch.save({"format": 1, "epoch": 0, "step": 2, "shared": {}}, path),
+    "rows in a list": lambda path: torch.save({"format": 1, "epoch": 0, "step": 2, "rows": [], "shared": {}}, path),
+    "text": lambda path: torch.save({"format": 1, "epoch": "a", "step": 2, "rows": {}, "shared": {}}, path),
+    "a class": lambda path: torch.save(MANIFESTS.values(), path, pickle_module=Pickled),
+}
+
+
+class Pickled:
+    """Stands in for pickle: a file that would run something when it is loaded."""
+
+    class Pickler(pickle.Pickler):
+        def dump(self, _):
+            super().dump(Opens())
+
+
+class Opens:
+    def __reduce__(self):
+        return (pytest.fail, ("a file of the store was run",))
+
+
+@pytest.mark.parametrize("harm", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_reading_is_left_out_and_harms_no_other(tmp_path, harm):
+    store = RunStore(tmp_path)
+    store.describe("grad_cam", {"probe": None})
+    for step in (1, 2, 3):
+        store.add("grad_cam", reading(step))
+    path = tmp_path / "grad_cam" / "2.pt"
+    held = store.history("grad_cam")
+    harm(path)
+    assert [r.step for r in RunStore(tmp_path).history("grad_cam")] == [1, 3]
+    assert [unreadable(r) is None for r in held] == [True, False, True]
+    run = load_run(tmp_path)
+    assert [r.step for r in run.readings["grad_cam"]] == [1, 3]
+    (said,) = run.unreadable
+    assert str(path) in said and "left out" in said and "\n" not in said
+
+
+def test_a_damaged_probe_is_left_out_and_written_again(tmp_path):
+    probe, other = Probe(torch.rand(3, 3, 4, 4)), Probe(torch.rand(3, 3, 4, 4))
+    path = tmp_path / "probes" / f"{probe.fingerprint}.pt"
+    for harm in (cut, lambda path: path.write_bytes(b""), other.save):
+        RunStore(tmp_path).add_probe(probe)
+        harm(path)
+        store = RunStore(tmp_path)
+        assert store.probe(probe.fingerprint) is None and list(store.unreadable) == [path]
+        store.add_probe(probe)
+        assert store.probe(probe.fingerprint).fingerprint == probe.fingerprint
+
+
+def test_a_run_whose_store_was_moved_goes_on_there(tmp_path):
+    mine = RunStore(tmp_path / "xai", claim(tmp_path / "xai")[0])
+    first = mine.add("grad_cam", reading(1, scale=2.0))
+    other = RunStore(tmp_path / "xai", claim(tmp_path / "xai")[0])
+    other.add("grad_cam", reading(1, scale=5.0))
+    assert first.measured.rows["maps/auto"].amax() <= 2
+    mine.add("grad_cam", reading(2))
+    mine.describe("grad_cam", {"probe": None})
+    assert mine.folder == tmp_path / "xai-before-1" and [r.step for r in mine.history("grad_cam")] == [1, 2]
+    assert [r.step for r in other.history("grad_cam")] == [1] and other.manifest["callbacks"] == {}
+
+
+def test_a_manifest_that_is_damaged_while_the_run_goes_on_is_made_again(tmp_path):
+    store = RunStore(tmp_path / "xai", claim(tmp_path / "xai")[0])
+    (tmp_path / "xai" / "manifest.json").write_text("{")
+    store.describe("grad_cam", {"probe": None})
+    assert RunStore(tmp_path / "xai").run == store.run
+    assert list(store.manifest["callbacks"]) == ["grad_cam"]
 
 
 def test_thinned_keeps_both_ends():

@@ -45,6 +45,11 @@ def maps(callback):
     return [reading.measured.rows["maps/backbone.3"].clone() for reading in callback.state.history.readings]
 
 
+def pictures(callback):
+    folder = callback.state.history.store.folder
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+
+
 class During(pl.Callback):
     """Does something once, when the second epoch begins."""
 
@@ -65,6 +70,7 @@ class Nested:
     def __call__(self):
         run(self.folder, self.callback, model=classifier(seed=5), **self.settings)
         self.maps = maps(self.callback)
+        self.pictures = pictures(self.callback)
 
 
 def same(one, other):
@@ -87,8 +93,7 @@ def test_runs_that_begin_while_another_goes_on_keep_apart(tmp_path, logger):
     assert folders[0] != folders[1]
     assert [epochs(folder) for folder in folders] == [[0, 1, 2, 3], [0, 1]]
     assert same(maps(other.callback), other.maps) and not same(maps(first)[:2], other.maps)
-    pictures = [sorted(path.name for path in folder.rglob("xai/grad_cam/backbone.3/*.png")) for folder in folders]
-    assert [len(names) for names in pictures] == [4, 2]
+    assert pictures(other.callback) == other.pictures and len(pictures(first)) == 2 * len(other.pictures)
 
 
 @pytest.mark.parametrize("place", [lambda root: claim_version(root)[1], lambda root: claim(root / "xai")[0]])
@@ -120,6 +125,7 @@ def test_a_store_that_is_gone_is_not_another_run_s(tmp_path):
     with pytest.warns(RuntimeWarning, match="is another run's by now"):
         run(tmp_path, first, During(replace), max_epochs=3)
     assert epochs(tmp_path / "0") == [0, 1] and same(maps(other.callback), other.maps)
+    assert pictures(other.callback) == other.pictures
     assert [reading.epoch for reading in first.state.history.readings] == [1, 2]
 
 
@@ -160,6 +166,15 @@ def test_a_validation_and_the_fit_after_it_are_one_run(tmp_path):
     assert [path.name for path in (tmp_path / "0").glob("xai*")] == ["xai"]
 
 
+def test_a_fit_after_the_validation_of_a_checkpoint_does_not_go_on_from_it(tmp_path):
+    run(tmp_path, cam(), checkpoints(tmp_path), enable_checkpointing=True)
+    fitting, model = trainer(tmp_path, cam(), max_epochs=1, logger=csv(tmp_path)), classifier()
+    fitting.validate(model, loader(8, seed=1), ckpt_path=tmp_path / "checkpoints" / "epoch=1.ckpt", verbose=False)
+    fitting.fit(model, loader(), loader(8, seed=1))
+    assert epochs(tmp_path / "0" / "xai") == [0]
+    assert epochs(tmp_path / "0" / "xai-before-1") == [0, 1]
+
+
 # -- resumed -----------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +197,7 @@ def test_a_store_that_was_moved_with_its_experiment_is_gone_on_with(tmp_path):
     run(tmp_path / "here", cam(), checkpoints(tmp_path), enable_checkpointing=True)
     shutil.move(tmp_path / "here", tmp_path / "there")
     run(tmp_path / "there", cam(), max_epochs=3, ckpt_path=tmp_path / "checkpoints" / "epoch=1.ckpt")
-    assert epochs(tmp_path / "there") == [0, 1, 2]
+    assert epochs(tmp_path / "there") == [0, 1, 2] and not list(tmp_path.rglob("*-before-*"))
     assert [path.name for path in (tmp_path / "there" / "0").glob("xai*")] == ["xai"]
 
 
@@ -253,6 +268,7 @@ def test_without_any_folder_the_run_goes_on_in_memory(tmp_path):
     callback = cam()
     with pytest.warns(RuntimeWarning, match="kept in memory alone"):
         fitting = run(tmp_path, callback, logger=False)
+    assert (tmp_path / "xai").read_text() == "no folder"
     assert [reading.epoch for reading in callback.state.history.readings] == [0, 1]
     fitting.fit_loop.max_epochs = 3
     fitting.fit(fitting.lightning_module, loader(), loader(8, seed=1))

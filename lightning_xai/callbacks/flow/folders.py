@@ -42,7 +42,8 @@ def store_for(trainer: Trainer, everyone: list[Explanation]) -> tuple[RunStore |
     # only the main process knows the logger's version; the others get None where it finds no folder
     place, error = attempt(partial(_place, trainer, everyone)) if trainer.is_global_zero else (None, None)
     if error is not None:
-        everyone[0].warn(error, "the readings cannot be stored: they are kept in memory alone")
+        what = "the readings cannot be stored: they are kept in memory alone, and no pictures are written as files"
+        everyone[0].warn(error, what)
     place = trainer.strategy.broadcast(place)
     store = None if place is None else RunStore(place.folder, place.run)
     _STORES[trainer] = store, place is None or place.own

@@ -135,13 +135,13 @@ class History:
             for reading in self.store.history(self.name):
                 if reading.step <= step and (reading.step, reading.index) in known:
                     stored[reading.step, reading.index] = reading
+            self.lost.extend(self.store.told())
             for missing in [key for key in held.keys() - stored.keys() if held[key].measured.rows is not NOTHING]:
                 reading, error = attempt(partial(self.store.add, self.name, held[missing]))
                 if reading is not None:
                     stored[missing] = reading
                 if error is not None:
                     self.lost.append(error)
-            self.lost.extend(self.store.told())
         self.readings = [reading for _, reading in sorted({**held, **stored}.items())]
         self._thin(range(len(self.readings)))
 
@@ -157,7 +157,8 @@ class History:
     def _take_over(self, mine: RunStore, store: str | None, run: str | None, step: int) -> None:
         """Bring the readings of ``run`` up to ``step`` into my store, which may be the same one."""
         earlier = None if store is None else store_of(run, Path(store))
-        if earlier != mine.folder or run not in (None, mine.run):
+        same = earlier == mine.folder if run is None else run == mine.run
+        if not same:
             mine.set_aside(self.name)
             if earlier is not None and earlier.is_dir():
                 mine.adopt(RunStore(earlier, run), self.name, until=step)

@@ -36,6 +36,8 @@ def open_all(everyone: list[Explanation], trainer: Trainer, model: LightningModu
     _check_tags(everyone)
     store, anew = store_for(trainer, everyone)
     for explanation in everyone:
+        if trainer.state.fn != "fit":
+            explanation._loaded = None  # of the checkpoint that is validated: a later fit does not go on from it
         explanation.open(store, anew=anew)
     _check_monitors(trainer, everyone)
     if trainer.is_global_zero:

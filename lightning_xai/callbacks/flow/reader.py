@@ -93,7 +93,7 @@ def _log(explanation: Explanation, loggers: list[Any], store: RunStore | None, r
         before = _folder(logger, store)
         _, error = attempt(partial(log_report, logger, report, step))
         folder = _folder(logger, store)
-        if error is not None and folder != before:  # it was moved in this moment
+        if folder != before:  # moved while it was written to: some pictures may not have come along
             _, error = attempt(partial(log_report, logger, report, step))
         if error is not None:
             _, lost = attempt(partial(log_report, Files(folder), report, step))

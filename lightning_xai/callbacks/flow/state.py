@@ -73,27 +73,20 @@ class Saved:
 
     @classmethod
     def of(cls, state: Any) -> Saved:
-        """The parts of a state.
-
-        Raises:
-            ValueError: it is of another shape.
-        """
-        try:
-            history = state["history"]
-            return cls(
-                fingerprint=_text(state["fingerprint"]),
-                probe=None if state["probe"] is None else dict(state["probe"]),
-                history={
-                    "store": _text(history["store"]),
-                    "run": _text(history.get("run")),
-                    "moments": [(int(epoch), int(step)) for epoch, step in history["moments"]],
-                    "readings": list(history["readings"]),
-                },
-                validations=int(state["validations"]),
-                logged={str(tag): float(value) for tag, value in state["logged"].items()},
-            )
-        except Exception as error:  # what a foreign or damaged state holds raises anything
-            raise ValueError(f"the state is of another shape: {type(error).__name__}: {error}") from error
+        """The parts of a state; raises anything where it is of another shape."""
+        history = state["history"]
+        return cls(
+            fingerprint=_text(state["fingerprint"]),
+            probe=None if state["probe"] is None else dict(state["probe"]),
+            history={
+                "store": _text(history["store"]),
+                "run": _text(history.get("run")),
+                "moments": [(int(epoch), int(step)) for epoch, step in history["moments"]],
+                "readings": list(history["readings"]),
+            },
+            validations=int(state["validations"]),
+            logged={str(tag): float(value) for tag, value in state["logged"].items()},
+        )
 
 
 def _text(value: Any) -> str | None:
