@@ -39,7 +39,9 @@ def test_a_plain_tensor_has_no_labels():
     assert join_batch(Probe(images()), like=images()).equal(images())
 
 
-@pytest.mark.parametrize("labels", [torch.rand(4), torch.zeros(4, 5), torch.zeros(4, 8, 8).long()])
+@pytest.mark.parametrize(
+    "labels", [torch.rand(4), torch.zeros(4, 5), torch.zeros(4, 8, 8).long(), torch.arange(4).to_sparse()]
+)
 def test_labels_that_are_no_class_indices_count_as_none(labels):
     assert split_batch((images(), labels))[1] is None
 

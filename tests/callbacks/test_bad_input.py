@@ -382,6 +382,7 @@ def test_whatever_lies_beside_images_and_labels_is_left_alone(tmp_path, kind, ma
     assert len(callback.explained) == 4
     assert callback.explained.targets is not None
     assert len(callback.state.history.moments) == len(tcav.state.history.moments) == 1
+    assert callback.state.like is not None
 
 
 class Loose(Beside):
@@ -419,6 +420,22 @@ def test_batches_that_no_probe_can_be_taken_from_are_said_once(tmp_path, make):
     assert run.current_epoch == 2
 
 
+def test_a_batch_that_holds_itself_is_said_once(tmp_path):
+    class Untransferred(Loose):
+        def transfer_batch_to_device(self, batch, device, dataloader_idx):
+            return batch
+
+    def collate(samples):
+        batch = [*default_collate(samples)]
+        batch[0] = [batch]
+        return batch
+
+    run = trainer(tmp_path, GradCAM())
+    with pytest.warns(RuntimeWarning, match="no probe could be taken from the batches. RecursionError"):
+        run.fit(Untransferred(), loader(), loader(8, collate_fn=collate))
+    assert run.current_epoch == 2
+
+
 def test_an_unusable_batch_leaves_the_choice_to_the_others(tmp_path):
     batches = iter(range(100))
 
@@ -437,7 +454,7 @@ def test_entries_that_some_batches_lack_are_left_out_of_the_probe(tmp_path):
     batches = iter(range(100))
 
     def collate(samples):
-        extra = {"extra": torch.zeros(4)} if next(batches) % 2 else {}
+        extra = {} if next(batches) % 2 else {"extra": torch.zeros(4)}
         return {**default_collate(samples), **extra}
 
     callback = GradCAM(probe_size=6, on_error="raise")

@@ -213,11 +213,13 @@ def test_without_validation_the_dataset_is_that_of_the_first_training_loader():
     assert dataset_of(run, 0).classes == Named.classes
 
 
-def test_too_few_validation_batches_are_refused_before_the_first_step(tmp_path):
+@pytest.mark.parametrize("nested", [False, True])
+def test_too_few_validation_batches_are_refused_before_the_first_step(tmp_path, nested):
     match = "random pool has 4 examples, and each of 4 random sets needs two of its own"
     run = trainer(tmp_path, tcav(on_error="warn"), limit_val_batches=1, num_sanity_val_steps=0)
     with pytest.raises(ValueError, match=match):
-        run.fit(classifier(), loader(), loader(24, seed=1))
+        val = loader(24, seed=1)
+        run.fit(classifier(), loader(), {"all": [val]} if nested else val)
     assert run.global_step == 0
 
 
