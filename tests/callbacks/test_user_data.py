@@ -43,6 +43,13 @@ class OfWorkers(Samples):
         return super().__getitem__(index)
 
 
+class Pointing(Samples):
+    """Holds what pickle refuses with an error of another kind."""
+
+    def __reduce_ex__(self, protocol):
+        raise ValueError("objects containing pointers cannot be pickled")
+
+
 class Drawing(Samples):
     """Augments with a generator of its own."""
 
@@ -153,8 +160,9 @@ class Augmenting(Samples):
 def test_randoms_that_cannot_be_copied_are_refused_with_the_way_out(tmp_path):
     held = Samples(40)
     held.transform = lambda image: image
-    match = "randoms= is a Samples, of which a copy made by pickle is read.*Give randoms= the examples as tensors"
+    match = r"randoms= is a \w+, of which a copy made by pickle is read.*Give randoms= the examples as tensors"
     refused(tmp_path, match, tcav(randoms=held, on_error="warn"))
+    refused(tmp_path, match, tcav(randoms=Pointing(40), on_error="warn"))
     match = "RuntimeError: the dataset is opened by workers alone. Give randoms= the examples as tensors"
     refused(tmp_path, match, tcav(randoms=OfWorkers(40), on_error="warn"))
 
