@@ -53,7 +53,8 @@ class Probe:
     positions: Tensor = field(default=None, kw_only=True)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        if odd := next((t for t in tensors(self.inputs) if not is_dense(t)), None):
+        odd = next((t for t in tensors(self.inputs) if not is_dense(t)), None)
+        if odd is not None:
             raise TypeError(
                 f"the Probe's inputs hold a {_kind(odd)} tensor, which cannot be cut into samples: give dense ones"
             )
@@ -281,7 +282,7 @@ def tensors(tree: Any) -> list[Tensor]:
     return [tensor for item in items for tensor in tensors(item)]
 
 
-def map_tensors(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
+def map_tensors(tree: Any, function: Callable[[Tensor], Any]) -> Any:
     """The same nest of tuples, lists and mappings with ``function`` of each tensor in the tensor's place."""
     if isinstance(tree, Tensor):
         return function(tree)
@@ -329,23 +330,24 @@ def split_batch(batch: Any, labels: Callable[[Any], Tensor] | None = None) -> tu
         inputs = _of_one_size(entries, None if classes is None else len(classes))
     else:
         inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
-    sizes = {_samples(tensor) for tensor in tensors(inputs)}
-    if labels is None and classes is not None and len(classes) not in sizes:
+    if labels is None and classes is not None and len(classes) not in _sizes(inputs):
         classes = None
     return inputs, classes
 
 
 def _of_one_size(entries: dict[Any, Any], labelled: int | None) -> dict[Any, Any]:
-    """The entries with as many samples as there are labels, else as the first of them has."""
-    sizes = {name: {_samples(tensor) for tensor in tensors(value)} - {0} for name, value in entries.items()}
-    known = [next(iter(held)) for held in sizes.values() if len(held) == 1 and None not in held]
+    """The entries with as many samples as there are labels, else as the first of them has; then the numbers."""
+    sizes = {name: _sizes(value) for name, value in entries.items()}
+    known = [size for held in sizes.values() if len(held) == 1 for size in held if size is not None]
     size = labelled if labelled in known else next(iter(known), None)
-    return {name: entries[name] for name, held in sizes.items() if size is None or held <= {size}}
+    if size is None:
+        return entries
+    return {name: entries[name] for kept in ({size}, set()) for name, held in sizes.items() if held == kept}
 
 
-def _samples(tensor: Tensor) -> int | None:
-    """How many samples a tensor has: 0 for a number, which belongs to all of them; None where it cannot be cut."""
-    return (len(tensor) if tensor.ndim else 0) if is_dense(tensor) else None
+def _sizes(tree: Any) -> set[int | None]:
+    """How many samples its tensors have, numbers left out; None for one that cannot be cut into samples."""
+    return {len(t) if is_dense(t) else None for t in tensors(tree) if t.ndim}
 
 
 def join_batch(probe: Probe, like: Any) -> Any:
@@ -357,10 +359,18 @@ def join_batch(probe: Probe, like: Any) -> Any:
     if isinstance(like, Mapping):
         named = probe.inputs if isinstance(probe.inputs, Mapping) else None
         if named is None:
-            place = next((name for name, value in like.items() if name != key and isinstance(value, Tensor)), None)
-            named = {place: probe.inputs}
+            named = {_place(like, key, probe.inputs): probe.inputs}
         return {**named, key: targets}
     return type(like)((probe.inputs, targets)) if type(like) in (tuple, list) else (probe.inputs, targets)
+
+
+def _place(like: Mapping[Any, Any], key: Any, inputs: Inputs) -> Any:
+    """The entry that is most like these inputs, the first of several; None without any."""
+    shape = inputs.shape if isinstance(inputs, Tensor) else ()
+    tensor = {name: value for name, value in like.items() if name != key and isinstance(value, Tensor)}
+    return max(
+        tensor, key=lambda name: (tensor[name].shape[1:] == shape[1:], tensor[name].ndim == len(shape)), default=None
+    )
 
 
 def _are_classes(labels: Any) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from lightning_xai.probe import Probe, join_batch, split_batch
+from lightning_xai.probe import Probe, join_batch, map_tensors, split_batch
 
 
 def images(n=4):
@@ -39,9 +39,51 @@ def test_a_plain_tensor_has_no_labels():
     assert join_batch(Probe(images()), like=images()).equal(images())
 
 
-@pytest.mark.parametrize("labels", [torch.rand(4), torch.zeros(4, 5), torch.zeros(4, 8, 8).long()])
+@pytest.mark.parametrize(
+    "labels", [torch.rand(4), torch.zeros(4, 5), torch.zeros(4, 8, 8).long(), torch.arange(4).to_sparse()]
+)
 def test_labels_that_are_no_class_indices_count_as_none(labels):
     assert split_batch((images(), labels))[1] is None
+
+
+def test_labels_of_another_number_than_the_samples_count_as_none():
+    inputs, targets = split_batch((images(), torch.arange(3)))
+    assert inputs.equal(images())
+    assert targets is None
+
+
+def test_entries_of_a_mapping_without_a_sample_each_are_left_out():
+    batch = {
+        "scale": torch.tensor(2.0),
+        "anchors": torch.zeros(9, 4),
+        "edges": torch.eye(4).to_sparse(),
+        "boxes": [torch.zeros(1, 4), torch.zeros(0, 4)],
+        "image": images(),
+        "label": torch.arange(4),
+    }
+    assert list(split_batch(batch)[0]) == ["image", "scale"]
+    del batch["label"], batch["anchors"]
+    assert list(split_batch(batch)[0]) == ["image", "scale"]
+
+
+def test_a_tensor_takes_the_place_of_the_entry_that_is_like_it():
+    like = {"ids": torch.zeros(0, 5), "image": torch.zeros(0, 3, 8, 8), "label": torch.zeros(0)}
+    assert list(join_batch(Probe(images()), like)) == ["image", "label"]
+    assert list(join_batch(Probe(torch.zeros(4, 3, 9, 9)), like)) == ["image", "label"]
+    assert list(join_batch(Probe(torch.zeros(4)), like)) == ["ids", "label"]
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_sequences_of_a_make_of_their_own_are_mapped_to_plain_ones(kind):
+    class Pair(kind):
+        def __new__(cls, first, second):
+            return kind.__new__(cls, (first, second))
+
+        def __init__(self, first, second):
+            if kind is list:
+                super().__init__((first, second))
+
+    assert map_tensors(Pair(torch.zeros(2), 3), len) == kind((2, 3))
 
 
 def test_labels_can_be_extracted():
@@ -72,6 +114,10 @@ def test_from_dataset_takes_the_samples_by_index():
         ({"inputs": images(), "masks": {"m": torch.zeros(4, 8, 8)}}, TypeError, r"compare it \(mask > 0\)"),
         ({"inputs": images(), "tokens": [["a"]]}, ValueError, "1 token lists were given for 4"),
         ({"inputs": images(), "mean": [0.5] * 3}, ValueError, "mean and std belong together"),
+        ({"inputs": images(), "mean": [0.5] * 2, "std": [1.0]}, ValueError, "mean has 2 values for images of 3 chan"),
+        ({"inputs": images(), "mean": [0.5], "std": ["a"]}, ValueError, r"std=\['a'\] is unknown: give finite numbers"),
+        ({"inputs": torch.eye(4).to_sparse()}, TypeError, "hold a sparse_coo tensor, which cannot be cut into samples"),
+        ({"inputs": torch.zeros(4, device="meta")}, TypeError, "hold a meta tensor"),
     ],
 )
 def test_bad_input_is_named(arguments, error, text):

@@ -439,5 +439,6 @@ class Explanation(Callback, ABC):
             rank_zero_info(f"{type(self).__name__}: {text}.")
 
 
-def _emptied(tensor: Tensor) -> Tensor:
-    return tensor.new_empty(0) if is_dense(tensor) else torch.empty(0)
+def _emptied(tensor: Tensor) -> Tensor | None:
+    """Its shape without a sample; nothing where samples cannot be cut, since no probe holds such a tensor."""
+    return tensor.new_empty((0, *tensor.shape[1:])) if is_dense(tensor) else None

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy
 import torch
 from torch.utils.data import TensorDataset
 
+from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.flow.capture import join_inputs
 from lightning_xai.callbacks.flow.loaders import copied
 from lightning_xai.callbacks.flow.run import Run
@@ -83,15 +85,16 @@ class ExampleSets:
             # to index tensors changes nothing
             if tensors(self.randoms) or type(self.randoms) is TensorDataset:
                 return self._sets_of(self.randoms)
-            try:
-                return self._sets_of(copied(self.randoms))
-            except ValueError:
-                raise
-            except Exception as error:
-                raise ValueError(
-                    f"randoms= is a {type(self.randoms).__name__}, of which a copy made by pickle is read, never "
-                    f"itself, and that failed: {type(error).__name__}: {error}. Give randoms= the examples as tensors"
-                ) from error
+            pool, error = attempt(partial(copied, self.randoms))
+            if error is None:
+                self.set_size(pool_length(pool))
+                sets, error = attempt(partial(self._sets_of, pool))
+                if sets is not None:
+                    return sets
+        raise ValueError(
+            f"randoms= is a {type(self.randoms).__name__}, of which a copy made by pickle is read, never itself, and "
+            f"that failed: {type(error).__name__}: {error}. Give randoms= the examples as tensors"
+        ) from error
 
     def joined(self, samples: Sequence[Probe]) -> list[Probe]:
         """Random sets of samples that have passed by, which are in random order already."""

@@ -198,7 +198,7 @@ class TCAV(Explanation):
             if self._lacks_randoms:
                 raise self._undrawn or ValueError("no samples have passed by to make random sets of: give randoms=")
             self._sets = self._examples.prepared(run, probe, self._drawn)
-            self._tell_size(sum(len(tensors(part)[0]) for part in self._sets.randoms[0]))
+            self._tell_size(sum(len(Probe(part)) for part in self._sets.randoms[0]))
             self._drawn = None
         layers = list(self.layer_names)
 

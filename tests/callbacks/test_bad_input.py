@@ -2,15 +2,16 @@
 
 import logging
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
-from lightning_xai import GradCAM, Probe
+from lightning_xai import TCAV, Concept, GradCAM, Probe
 from lightning_xai.render import draw
 from lightning_xai.render.overlay import notes
 
@@ -305,6 +306,172 @@ def test_extracted_labels_have_to_be_classes(tmp_path):
     run = trainer(tmp_path, GradCAM(labels=lambda batch: batch[1].float(), on_error="raise"))
     with pytest.raises(TypeError, match="expected class indices"):
         run.fit(classifier(), loader(), loader(8, seed=1))
+
+
+def jagged(rows=2):
+    return torch.nested.nested_tensor([torch.zeros(n + 1) for n in range(rows)], layout=torch.jagged)
+
+
+BESIDE = {
+    "jagged": jagged,
+    "jagged, as many": lambda: jagged(4),
+    "nested": lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+    "sparse rows": lambda: torch.eye(4).to_sparse_csr(),
+    "sparse": lambda: torch.eye(4).to_sparse(),
+    "quantised": lambda: torch.quantize_per_tensor(torch.zeros(4, 2), 0.1, 0, torch.qint8),
+    "another number": lambda: torch.zeros(7, 2),
+    "none at all": lambda: torch.zeros(0, 2),
+    "a number": lambda: torch.tensor(3.0),
+    "None": lambda: None,
+    "text": lambda: ["a", "b", "c", "d"],
+    "numbers": lambda: 3,
+    "ragged": lambda: [torch.zeros(2, 4), torch.zeros(5, 4), torch.zeros(0, 4), torch.zeros(1, 4)],
+    "arrays": lambda: np.zeros((4, 2)),
+    "a mapping": lambda: {"boxes": [torch.zeros(1, 4), torch.zeros(2, 4)], "path": ["a", "b"]},
+    "an iterator": lambda: iter(()),
+}
+
+
+class Beside(Classifier):
+    """Takes the image and the label of a batch, whatever else there is."""
+
+    def forward(self, image, **_):
+        return super().forward(image)
+
+    def loss(self, batch):
+        image, label = (batch["image"], batch["label"]) if isinstance(batch, dict) else batch[:2]
+        return nn.functional.cross_entropy(self(image), label)
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.loss(batch), batch_size=4)
+
+    def training_step(self, batch, batch_idx):
+        return self.loss(batch)
+
+
+def beside(kind, make):
+    """Batches that hold one more thing, in front of the others where they are named."""
+
+    def collate(samples):
+        batch = default_collate(samples)
+        return {"extra": make(), **batch} if kind == "mapping" else (*batch, make())
+
+    return {"collate_fn": collate, "kind": kind}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+@pytest.mark.filterwarnings(
+    "ignore:.*quantize_per_tensor:UserWarning", "ignore:torch.ao.quantization:DeprecationWarning"
+)
+@pytest.mark.parametrize("kind", ["tuple", "mapping"])
+@pytest.mark.parametrize("make", BESIDE.values(), ids=BESIDE.keys())
+def test_whatever_lies_beside_images_and_labels_is_left_alone(tmp_path, kind, make):
+    callback = GradCAM(probe_size=4, on_error="raise", layers="backbone.3")
+    tcav = TCAV(
+        concepts=[Concept("noise", torch.rand(4, 3, 16, 16))],
+        layers="backbone.1",
+        classes=[0],
+        random_sets=3,
+        on_error="raise",
+        forward=lambda model, inputs: model(inputs["image"] if isinstance(inputs, dict) else inputs),
+    )
+    told = beside(kind, make)
+    run = trainer(tmp_path, callback, tcav, max_epochs=1)
+    run.fit(Beside(), loader(**told), loader(8, seed=1, **told))
+    assert len(callback.explained) == 4
+    assert callback.explained.targets is not None
+    assert len(callback.state.history.moments) == len(tcav.state.history.moments) == 1
+    assert callback.state.like is not None
+
+
+class Loose(Beside):
+    """Takes batches of any make."""
+
+    def loss(self, batch):
+        return self(torch.ones(4, 3, 16, 16)).square().mean()
+
+
+UNUSABLE = {
+    "nested images": lambda: (torch.nested.nested_tensor([torch.zeros(3, 4, 4)] * 2), torch.arange(2)),
+    "sparse images": lambda: (torch.zeros(2, 3, 4, 4).to_sparse(), torch.arange(2)),
+    "ragged images": lambda: ([torch.zeros(3, 4, 4), torch.zeros(2, 4, 4)], torch.arange(2)),
+    "text": lambda: (["a", "b"], torch.arange(2)),
+    "nothing": lambda: (None, None),
+    "no sample": lambda: (torch.zeros(0, 3, 4, 4), torch.zeros(0, dtype=torch.long)),
+    "an object": object,
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+@pytest.mark.parametrize("make", UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_batches_that_no_probe_can_be_taken_from_are_said_once(tmp_path, make):
+    sizes = iter(range(100))
+
+    def collate(samples):
+        # texts that differ from batch to batch
+        return make() if next(sizes) % 2 else ([torch.zeros(next(sizes), 2), torch.zeros(next(sizes), 2)], None)
+
+    data = {"train_dataloaders": loader(collate_fn=collate), "val_dataloaders": loader(12, collate_fn=collate)}
+    run = trainer(tmp_path, GradCAM(), max_epochs=2)
+    with pytest.warns(RuntimeWarning, match="no probe could be taken from the batches") as caught:
+        run.fit(Loose(), **data)
+    assert len([warning for warning in caught if "no probe could be taken" in str(warning.message)]) == 1
+    assert run.current_epoch == 2
+
+
+def test_a_batch_that_holds_itself_is_said_once(tmp_path):
+    class Untransferred(Loose):
+        def transfer_batch_to_device(self, batch, device, dataloader_idx):
+            return batch
+
+    def collate(samples):
+        batch = [*default_collate(samples)]
+        batch[0] = [batch]
+        return batch
+
+    run = trainer(tmp_path, GradCAM())
+    with pytest.warns(RuntimeWarning, match="no probe could be taken from the batches. RecursionError"):
+        run.fit(Untransferred(), loader(), loader(8, collate_fn=collate))
+    assert run.current_epoch == 2
+
+
+def test_an_unusable_batch_leaves_the_choice_to_the_others(tmp_path):
+    batches = iter(range(100))
+
+    def collate(samples):
+        return default_collate(samples) if next(batches) % 2 else (["a", "b"], torch.arange(2))
+
+    callback = GradCAM(probe_size=4)
+    run = trainer(tmp_path, callback, num_sanity_val_steps=0)
+    with pytest.warns(RuntimeWarning, match="no probe could be taken from the batches. TypeError: a Probe needs"):
+        run.fit(Loose(), loader(), loader(16, collate_fn=collate))
+    assert len(callback.explained) == 4
+    assert len(callback.state.history.moments) == 2
+
+
+def test_entries_that_some_batches_lack_are_left_out_of_the_probe(tmp_path):
+    batches = iter(range(100))
+
+    def collate(samples):
+        extra = {} if next(batches) % 2 else {"extra": torch.zeros(4)}
+        return {**default_collate(samples), **extra}
+
+    callback = GradCAM(probe_size=6, on_error="raise")
+    run = trainer(tmp_path, callback, max_epochs=1, num_sanity_val_steps=0)
+    run.fit(Beside(), loader(kind="mapping"), loader(16, kind="mapping", collate_fn=collate))
+    assert list(callback.explained.inputs) == ["image"]
+
+
+def test_more_than_tensors_among_the_inputs_of_a_tuple_is_named(tmp_path):
+    def collate(samples):
+        images, labels = default_collate(samples)
+        return (images, ["a"] * len(images)), labels
+
+    run = trainer(tmp_path, GradCAM())
+    with pytest.warns(RuntimeWarning, match="the inputs hold a list beside tensors, which cannot be cut into samples"):
+        run.fit(Loose(), loader(), loader(8, collate_fn=collate))
+    assert run.current_epoch == 2
 
 
 class Poison(pl.Callback):

@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
-from lightning_xai import GradCAM, Probe, load_run
+from lightning_xai import TCAV, Concept, GradCAM, Probe, load_run
 from lightning_xai.loggers import log_report, open_run
 
 from .nets import SIZE, Samples, classifier, events, loader, trainer
@@ -83,6 +83,18 @@ def no_labels_on_rank_one(batch):
     if int(os.environ["LOCAL_RANK"]) == 1:
         raise ArithmeticError("no labels here")
     return batch[1]
+
+
+def comparing():
+    noise = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    (label, *_) = Samples(8, seed=1).labels.tolist()
+    return TCAV(concepts=[Concept("noise", noise)], layers="backbone.1", classes=[label], random_sets=3)
+
+
+def compared(folder):
+    callback = comparing()
+    found = answer(fit(folder, callback), callback)
+    return {**found, "randoms": [torch.cat(parts) for parts in callback._sets.randoms]}
 
 
 def with_masks():
@@ -190,6 +202,7 @@ SCENARIOS = {
     "later_failing": partial(failing, fails_in=(1,)),
     "capture_failing": capture_failing,
     "logger_failing": logger_failing,
+    "compared": compared,
     "monitored": monitored,
     "masked": masked,
     "resumed": resumed,
@@ -245,7 +258,7 @@ def ranks(folder):
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(RANKS)]
 
 
-TRAINS_AS_EVER = ["explained", "always_failing", "later_failing", "capture_failing", "logger_failing"]
+TRAINS_AS_EVER = ["explained", "compared", "always_failing", "later_failing", "capture_failing", "logger_failing"]
 
 
 @pytest.mark.parametrize("name", TRAINS_AS_EVER)
@@ -279,6 +292,15 @@ def test_the_probe_is_the_one_of_a_single_process(ranks, tmp_path):
     callback = GradCAM(probe_size=PROBE_SIZE)
     trainer(tmp_path, callback, max_epochs=1).fit(classifier(), loader(16), loader(8, seed=1, batch_size=3))
     assert ranks[0]["explained"]["fingerprint"] == callback.explained.fingerprint
+
+
+def test_random_sets_are_those_of_a_single_process(ranks, tmp_path):
+    alone = comparing()
+    trainer(tmp_path, alone, max_epochs=1).fit(classifier(), loader(16), loader(8, seed=1, batch_size=3))
+    for rank in ranks:
+        assert len(rank["compared"]["randoms"]) == 3
+        for one, (other,) in zip(rank["compared"]["randoms"], alone._sets.randoms, strict=True):
+            assert torch.equal(one, other)
 
 
 def test_an_explanation_that_raises_on_one_rank_counts_on_none(folder, ranks):

@@ -271,6 +271,39 @@ def test_random_sets_are_the_same_all_through_a_run_and_for_the_same_seed(tmp_pa
     assert not torch.equal(first[0][0], other[0][0])
 
 
+def test_random_sets_are_of_the_epoch_that_is_validated_first_also_beside_a_given_probe(tmp_path):
+    captured = random_batches(tmp_path / "captured")
+    given = random_batches(tmp_path / "given", probe=Probe(Samples(24, seed=1).images, Samples(24, seed=1).labels))
+    assert all(map(torch.equal, captured[0], given[0]))
+    pool = Samples(24, seed=1).images
+    found = torch.cat(captured[0])
+    assert all((pool == image).flatten(1).all(1).sum() == 1 for image in found)
+    assert len(found.flatten(1).unique(dim=0)) == len(found)
+
+
+def test_no_more_samples_are_kept_than_the_sets_take(tmp_path):
+    class Watching(TCAV):
+        most = 0
+
+        def on_validation_batch_end(self, trainer, pl_module, *args, **kwargs):
+            self.most = max(self.most, len(self._reservoir._kept) if self._reservoir else 0)
+
+    base = tcav(concepts=[Concept("bright", bright(3))])
+    callback = Watching(**{f: getattr(base, f) for f in ("concepts", "layers", "classes", "random_sets", "on_error")})
+    fit(tmp_path, callback, val=loader(40, seed=1))
+    assert callback.most == 12
+    assert callback._reservoir is None
+    assert callback._drawn is None
+
+
+def test_a_monitor_that_looks_before_any_validation_waits_for_random_samples(tmp_path):
+    probe = Probe(Samples(12, seed=3).images, Samples(12, seed=3).labels)
+    stops = EarlyStopping(f"{TAG}/0/bright/effect", strict=False, check_on_train_epoch_end=True)
+    callback = tcav(probe=probe)
+    fit(tmp_path, stops, callback, check_val_every_n_epoch=2)
+    assert [epoch for epoch, _ in callback.state.history.moments] == [1]
+
+
 class Images(Samples):
     """Whatever a loader's own collate_fn is needed for."""
 

@@ -43,6 +43,13 @@ class OfWorkers(Samples):
         return super().__getitem__(index)
 
 
+class Pointing(Samples):
+    """Holds what pickle refuses with an error of another kind."""
+
+    def __reduce_ex__(self, protocol):
+        raise ValueError("objects containing pointers cannot be pickled")
+
+
 class Drawing(Samples):
     """Augments with a generator of its own."""
 
@@ -153,8 +160,9 @@ class Augmenting(Samples):
 def test_randoms_that_cannot_be_copied_are_refused_with_the_way_out(tmp_path):
     held = Samples(40)
     held.transform = lambda image: image
-    match = "randoms= is a Samples, of which a copy made by pickle is read.*Give randoms= the examples as tensors"
+    match = r"randoms= is a \w+, of which a copy made by pickle is read.*Give randoms= the examples as tensors"
     refused(tmp_path, match, tcav(randoms=held, on_error="warn"))
+    refused(tmp_path, match, tcav(randoms=Pointing(40), on_error="warn"))
     match = "RuntimeError: the dataset is opened by workers alone. Give randoms= the examples as tensors"
     refused(tmp_path, match, tcav(randoms=OfWorkers(40), on_error="warn"))
 
@@ -213,11 +221,13 @@ def test_without_validation_the_dataset_is_that_of_the_first_training_loader():
     assert dataset_of(run, 0).classes == Named.classes
 
 
-def test_too_few_validation_batches_are_refused_before_the_first_step(tmp_path):
+@pytest.mark.parametrize("nested", [False, True])
+def test_too_few_validation_batches_are_refused_before_the_first_step(tmp_path, nested):
     match = "random pool has 4 examples, and each of 4 random sets needs two of its own"
     run = trainer(tmp_path, tcav(on_error="warn"), limit_val_batches=1, num_sanity_val_steps=0)
     with pytest.raises(ValueError, match=match):
-        run.fit(classifier(), loader(), loader(24, seed=1))
+        val = loader(24, seed=1)
+        run.fit(classifier(), loader(), {"all": [val]} if nested else val)
     assert run.global_step == 0
 
 
