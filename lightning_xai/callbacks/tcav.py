@@ -31,7 +31,7 @@ from lightning_xai.functional.cav import CAVs, Sensitivities, fit_cavs
 from lightning_xai.functional.layers import find_layers
 from lightning_xai.functional.significance import check_test
 from lightning_xai.functional.tcav import constant_gradient_message, score_concepts
-from lightning_xai.probe import Inputs, Probe, tensors
+from lightning_xai.probe import Inputs, Probe
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Picture, Report
 

@@ -13,7 +13,7 @@ from lightning_xai.functional.capture import Move, Watching
 from lightning_xai.functional.fused import Fused
 from lightning_xai.functional.guard import inspecting
 from lightning_xai.functional.hooks import following
-from lightning_xai.functional.layers import close_matches, find_layers, named_layers
+from lightning_xai.functional.layers import close_matches, find_layers, named_layers, torchscript_note
 from lightning_xai.functional.nested import usable
 from lightning_xai.functional.request import input_tensor
 
@@ -168,7 +168,7 @@ def _none_found(model: nn.Module, maps: _Maps, layers: Sequence[str] | None) -> 
     softmaxes = [f"{softmax.name} {softmax.shape}" for softmax in maps.softmaxes]
     if softmaxes:
         message += f" Softmaxes whose results weigh no values: {_listed(softmaxes)}."
-    return message
+    return message + torchscript_note(model)
 
 
 def _listed(names: Sequence[str]) -> str:

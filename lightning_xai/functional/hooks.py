@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
 
-from lightning_xai.functional.layers import named_layers
+from lightning_xai.functional.layers import named_layers, takes_hooks
 from lightning_xai.functional.nested import first_tensor, map_tensors, replace_first
 
 # ------------------------------------------------------------ taps: activations and what they do to the scores
@@ -154,7 +154,10 @@ class Call(NamedTuple):
 
 
 def trace(model: nn.Module, forward: Callable[[], object]) -> list[Call]:
-    """The calls of all layers of `model` in one `forward()` without grad, in the order they returned."""
+    """The calls of all layers of `model` in one `forward()` without grad, in the order they returned.
+
+    Modules of TorchScript take no hooks, and are passed over.
+    """
     calls: list[Call] = []
 
     def hook(name: str, module: nn.Module, args: Any, output: Any) -> None:
@@ -164,7 +167,8 @@ def trace(model: nn.Module, forward: Callable[[], object]) -> list[Call]:
 
     with ExitStack() as stack, torch.no_grad():
         for name, module in named_layers(model).items():
-            stack.callback(module.register_forward_hook(partial(hook, name)).remove)
+            if takes_hooks(module):
+                stack.callback(module.register_forward_hook(partial(hook, name)).remove)
         forward()
     return calls
 
@@ -205,7 +209,7 @@ def record_tail(model: nn.Module, layer: nn.Module, forward: Callable[[], object
 
     with ExitStack() as stack, torch.no_grad():
         for module in model.modules():
-            if module is not model:
+            if module is not model and takes_hooks(module):  # TorchScript runs again
                 stack.callback(module.register_forward_pre_hook(started).remove)
                 stack.callback(module.register_forward_hook(returned).remove)
         forward()
@@ -278,7 +282,7 @@ def following(model: nn.Module, returned: Callable[..., None] | None = None) -> 
 
     with ExitStack() as stack:
         for name, module in named_layers(model).items():
-            if not isinstance(module, torch.jit.ScriptModule):
+            if takes_hooks(module):
                 stack.callback(module.register_forward_pre_hook(partial(start, name)).remove)
                 stack.callback(module.register_forward_hook(partial(end, name), with_kwargs=True).remove)
         yield running

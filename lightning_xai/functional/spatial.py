@@ -12,7 +12,7 @@ from torch import Size, Tensor, nn
 from lightning_xai.functional import outputs
 from lightning_xai.functional.guard import inspecting
 from lightning_xai.functional.hooks import Call, DisconnectedError, tapping, trace
-from lightning_xai.functional.layers import find_layers
+from lightning_xai.functional.layers import find_layers, torchscript_note
 from lightning_xai.functional.layout import Layout, recognise
 from lightning_xai.functional.nested import usable
 from lightning_xai.functional.outputs import Targets
@@ -55,6 +55,7 @@ def last_spatial_layer(
         f"found no layer with more than one cell whose gradient is not zero, among {len(candidates)} with cells: "
         f"{', '.join(list(candidates)[:8]) or 'none'}. Where a head starts at zero nothing has a gradient before the "
         "first step; otherwise name a layer with layer=, and pass reshape= if its layout is not recognised."
+        f"{torchscript_note(model)}"
     )
 
 
