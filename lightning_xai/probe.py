@@ -230,7 +230,7 @@ class Probe:
             targets=None if self.targets is None else self.targets[keep.to(self.targets.device)],
             masks=None if self.masks is None else {name: m[keep] for name, m in self.masks.items()},
             tokens=None if self.tokens is None else [self.tokens[i] for i in keep.tolist()],
-            positions=None,
+            positions=None,  # type: ignore[arg-type]
         )
 
     def part(self, samples: slice) -> Probe:

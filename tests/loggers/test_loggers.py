@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_xai.loggers import Files, log_report, open_run
 from lightning_xai.render import draw
-from lightning_xai.report import Filmstrip, Grid, Opening, Overlay, Report, TableRow
+from lightning_xai.report import Filmstrip, Grid, Opening, Overlay, Report, Scalar, TableRow
 
 from . import wandb_file
 
@@ -59,11 +59,13 @@ def make_opening(folder=None) -> Opening:
     return Opening(
         folder=folder,
         fingerprints={"grad_cam": "abc123"},
-        scalars=["xai/grad_cam/backbone.layer4/drift", "xai/grad_cam/auto/zero_maps"],
-        charts={
-            "drift": ["xai/grad_cam/backbone.layer4/drift"],
-            "striped": ["xai/t/a.b/effect", "xai/t/a.b/effect_lower", "xai/t/a.b/effect_upper"],
-        },
+        scalars=[
+            Scalar("xai/grad_cam/backbone.layer4/drift", "what moved", chart="drift"),
+            Scalar("xai/grad_cam/auto/zero_maps", "empty maps"),
+            Scalar(
+                "xai/t/a.b/effect", "worth", "xai/t/a.b/effect_lower", "xai/t/a.b/effect_upper", chart="xai/striped"
+            ),
+        ],
     )
 
 
