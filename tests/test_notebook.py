@@ -80,7 +80,7 @@ def test_reading_a_run_does_not_import_lightning(tmp_path):
 
 def test_a_damaged_reading_is_warned_of_and_the_others_are_shown(tmp_path):
     folder = runs.write(tmp_path / "a")
-    (folder / "xai" / "grad_cam" / "20.pt").write_bytes(b"cut short")
+    (folder / "xai" / "grad_cam" / "20-0.pt").write_bytes(b"cut short")
     with pytest.warns(RuntimeWarning, match=r"20\.pt cannot be read and is left out"):
         run = load_run(folder)
     assert [reading.step for reading in run.readings["grad_cam"]] == [10, 30]
@@ -90,7 +90,7 @@ def test_a_damaged_reading_is_warned_of_and_the_others_are_shown(tmp_path):
 
 def test_a_reading_that_is_damaged_after_loading_says_so(tmp_path):
     run = load_run(runs.write(tmp_path / "a"))
-    (tmp_path / "a" / "xai" / "grad_cam" / "20.pt").write_bytes(b"cut short")
+    (tmp_path / "a" / "xai" / "grad_cam" / "20-0.pt").write_bytes(b"cut short")
     first, damaged, latest = run.readings["grad_cam"]
     assert "20.pt cannot be read" in damaged._repr_html_()
     assert pictures(first._repr_html_()) and pictures(latest._repr_html_()) and len(pictures(run._repr_html_())) == 2

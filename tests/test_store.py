@@ -54,7 +54,7 @@ def test_history_is_in_order_of_steps_and_other_stages_are_beside_it(tmp_path):
         store.add("grad_cam", reading(step))
     store.add("grad_cam", reading(50), stage="validate")
     assert [r.step for r in store.history("grad_cam")] == [3, 20, 100]
-    assert (tmp_path / "grad_cam" / "validate-50.pt").exists()
+    assert (tmp_path / "grad_cam" / "validate-50-0.pt").exists()
     store.drop_after("grad_cam", 20)
     assert [r.step for r in store.history("grad_cam")] == [3, 20]
 
@@ -77,7 +77,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
     broken = Reading(2, 2, Measured({"maps/auto": torch.rand(1, 2, 2)}, {"bad": lambda: None}))
     with pytest.raises(Exception, match=r"pickle|local"):
         store.add("grad_cam", broken)
-    assert [path.name for path in (tmp_path / "grad_cam").iterdir()] == ["1.pt"]
+    assert [path.name for path in (tmp_path / "grad_cam").iterdir()] == ["1-0.pt"]
 
 
 @pytest.mark.parametrize("raised", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 128 vs 22")])
@@ -120,7 +120,7 @@ def test_load_run_says_what_is_there(tmp_path):
 
 def test_newer_and_foreign_folders_are_named(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(ValueError, match="has format 99, this version of lightning_xai reads up to 1"):
+    with pytest.raises(ValueError, match="has format 99, this version of lightning_xai reads up to 2"):
         RunStore(tmp_path)
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(ValueError, match="not written by lightning_xai"):
@@ -193,7 +193,7 @@ def test_a_damaged_reading_is_left_out_and_harms_no_other(tmp_path, harm):
     store.describe("grad_cam", {"probe": None})
     for step in (1, 2, 3):
         store.add("grad_cam", reading(step))
-    path = tmp_path / "grad_cam" / "2.pt"
+    path = tmp_path / "grad_cam" / "2-0.pt"
     held = store.history("grad_cam")
     harm(path)
     assert [r.step for r in RunStore(tmp_path).history("grad_cam")] == [1, 3]

@@ -126,6 +126,7 @@ class AttentionMaps(Maps):
         if scene.tokens_error is not None:
             self.say(f"the tokens do not fit, so they are not shown: {scene.tokens_error}")
         chosen = {layer: means[layer] for layer in self._chosen(run.model, means)}
+        self.layer_names = {layer: layer for layer in chosen}
         sums = entropies(run, inputs, scene, chosen, means, self._extracts)
         run.rows |= {f"entropy/{layer}": values for layer, values in sums.items()}
         everyone = torch.ones(len(probe), dtype=torch.bool, device="cpu")

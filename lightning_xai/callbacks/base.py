@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from inspect import isabstract
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -146,8 +147,10 @@ class Explanation(Callback, ABC):
 
     @property
     def method(self) -> str:
-        """The default of ``name``: the class in words."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
+        """The default of ``name``: the class in words, for a class that is derived from it as well."""
+        kinds = (kind for kind in reversed(type(self).__mro__) if issubclass(kind, Explanation))
+        name = next(kind.__name__ for kind in kinds if not isabstract(kind))
+        return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
     def wanted(self) -> tuple[int, Collection[int] | None]:
         """How many samples the automatic probe has, and of which classes; None for all."""

@@ -77,7 +77,7 @@ class Maps(Explanation):
     def measure(self, run: Run, probe: Probe) -> Measured:
         """The maps, and the largest value of each so far."""
         maps = self.maps(run, probe)
-        self.layer_names = {name: self.layer_names.get(name, name) for name in maps}
+        self.layer_names = self.layer_names or {name: name for name in maps}
         return Measured({f"maps/{name}": found for name, found in maps.items()}, {}, running_peaks(maps, run.earlier))
 
     def report(self, probe: Probe, history: Sequence[Reading]) -> Report:

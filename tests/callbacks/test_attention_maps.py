@@ -15,6 +15,7 @@ from lightning_xai.callbacks.attention_places import Windows
 from lightning_xai.callbacks.revive import revive
 from lightning_xai.callbacks.sequences import LONGEST, is_special, placed_tokens
 from lightning_xai.functional import attention_entropy, attention_maps, attention_relevance, attention_rollout
+from lightning_xai.functional.attention_scalars import mean_of
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Matrix, Tokens, Traces
 
@@ -135,9 +136,9 @@ def test_windows_whose_places_are_unknown_are_said_and_not_drawn(tmp_path, caplo
 
 def test_distance_of_windows_is_measured_over_the_whole_image():
     windows = Windows((2, 2), (4, 4), (0, 0))
-    assert windows.distance(torch.eye(4).expand(4, 1, 4, 4)) == 0
+    assert mean_of(windows.distances(torch.eye(4).expand(4, 1, 4, 4))) == 0
     opposite = torch.eye(4).flip(0).expand(4, 1, 4, 4)  # across the diagonal of each window
-    assert windows.distance(opposite) == pytest.approx(1 / 3)
+    assert mean_of(windows.distances(opposite)) == pytest.approx(1 / 3)
 
 
 # texts

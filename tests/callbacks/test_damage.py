@@ -103,7 +103,7 @@ class Harm(pl.Callback):
 
     def on_train_epoch_start(self, trainer, pl_module):
         if trainer.current_epoch == self.epoch:
-            self.harm(self.root / "0" / "xai" / NAME / "3.pt")
+            self.harm(self.root / "0" / "xai" / NAME / "3-0.pt")
 
 
 def state_in(path):
@@ -135,7 +135,7 @@ def test_a_checkpoint_alone_meets_a_damaged_reading(tmp_path):
 @pytest.mark.parametrize("harm", [cut, folder, newer])
 def test_a_damaged_reading_is_made_whole_by_the_checkpoint(tmp_path, harm):
     run(tmp_path, cam())
-    path = tmp_path / "0" / "xai" / NAME / "3.pt"
+    path = tmp_path / "0" / "xai" / NAME / "3-0.pt"
     harm(path)
     again = cam()
     with warnings.catch_warnings(record=True) as caught:

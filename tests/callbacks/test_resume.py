@@ -318,7 +318,7 @@ def test_readings_that_vanish_while_training_fail_neither_pictures_nor_checkpoin
 
     callback = Vanishing(probe_size=4, on_error="raise")
     run(tmp_path, callback, 3)
-    assert callback.columns == epochs(1, 2)
+    assert callback.columns == epochs(0, 1, 2)
     assert checkpoint(tmp_path, 2).exists()
     assert read_epochs(tmp_path / "0") == [1, 2]
 
@@ -379,4 +379,4 @@ def test_readings_of_an_unrelated_run_in_the_folder_are_set_aside(tmp_path):
     state = {"store": str(other.folder), "moments": [[0, 10], [1, 20]], "readings": []}
     history.resume(state, step=10, main_process=True)
     assert [reading.step for reading in history.readings] == [10]
-    assert (store.folder / "grad_cam-before-1" / "50.pt").exists()
+    assert (store.folder / "grad_cam-before-1" / "50-0.pt").exists()

@@ -18,7 +18,6 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_xai import TCAV, Concept, Probe, load_run
-from lightning_xai.callbacks.effects import SCALARS
 from lightning_xai.callbacks.revive import revive
 from lightning_xai.report import Curves
 
@@ -82,7 +81,7 @@ def test_scalars_pictures_and_charts_are_logged(tmp_path):
     run = fit(tmp_path, callback)
     scalars, pictures = events(tmp_path)
     for layer in ("backbone.1", "backbone.3"):
-        for name in SCALARS:
+        for name in ("score", "lower", "upper", "effect", "effect_lower", "effect_upper", "p_value"):
             assert len(scalars[f"xai/tcav/{layer}/a_b/bright/{name}"]) == 2
         assert set(scalars) >= {f"xai/tcav/{layer}/{name}" for name in ("cav_accuracy/dark", "cav_cosine/bright/dark")}
         assert scalars[f"xai/tcav/{layer}/d/zero_gradients"].keys() == scalars["val_loss"].keys()
@@ -90,7 +89,7 @@ def test_scalars_pictures_and_charts_are_logged(tmp_path):
         assert pictures[f"xai/tcav/{layer}/effects"] == sorted(scalars["val_loss"])
     logged = {tag for tag in scalars if tag.startswith("xai/")}
     assert logged == set(callback.tags(None))
-    assert {f"xai/{title}/effect" for title in callback.charts()} < logged
+    assert {scalar.name for scalar in callback.declared(None) if scalar.leads} < logged
     assert run.callback_metrics["xai/tcav/backbone.1/a_b/bright/effect_upper"] > 0
 
 
@@ -126,9 +125,10 @@ def test_the_curves_hold_the_run_and_hollow_points(tmp_path):
         assert isinstance(curves, Curves)
         assert list(curves.x) == list(range(epoch + 1))
         (curve,) = curves.panels["class 0"]
-        shared = shared_of(tmp_path)[epoch]
-        assert curve.y[epoch] == pytest.approx(float(shared[f"effect/{LAYER}"][0, 0]))
-        told = bool(shared[f"directed/{LAYER}"][0]) and float(shared[f"p_value/{LAYER}"][0, 0]) <= 0.05
+        reading = load_run(tmp_path).readings["tcav"][epoch]
+        assert curve.y[epoch] == reading.scalars[curve.tag] == reading.scalars[f"{TAG}/0/bright/effect"]
+        directed = reading.measured.shared[f"directed/{LAYER}"]
+        told = bool(directed[0]) and reading.scalars[f"{TAG}/0/bright/p_value"] <= 0.05
         assert curve.solid[epoch] == told
         assert curve.lower[epoch] < curve.upper[epoch]
 
@@ -415,7 +415,7 @@ def test_concepts_and_activations_never_enter_a_checkpoint(tmp_path):
     assert abs(large - small) < 4096
     (reading,) = state["history"]["readings"]
     assert max(tensor.numel() for tensor in reading["shared"].values()) < 100
-    assert json.dumps(sorted(reading["rows"])).count(LAYER) == 2
+    assert json.dumps(sorted(reading["rows"])).count(LAYER) == 4
 
 
 def test_another_process_reports_the_same_from_the_store(tmp_path):
@@ -617,9 +617,7 @@ def test_a_last_layer_before_pooling_and_a_linear_head_is_told_and_an_earlier_on
     assert "Take an earlier layer, such as 'backbone." in told[0]
     assert "'backbone.4'. Take" not in told[0]
     run = load_run(tmp_path)
-    curves = revive(run.callbacks["tcav"]).report(
-        run.readings["tcav"][-1].measured, run.probes["tcav"], run.readings["tcav"]
-    )
+    curves = revive(run.callbacks["tcav"]).report(run.probes["tcav"], run.readings["tcav"])
     assert "each score is 0 or 1" in curves.pictures["xai/tcav/backbone.4/effects"].note
 
 

@@ -119,7 +119,7 @@ def test_what_a_run_lacks_is_named(tmp_path):
 
 
 def damage(folder, name="grad_cam"):
-    (folder / "xai" / name / "20.pt").write_bytes(b"cut short")
+    (folder / "xai" / name / "20-0.pt").write_bytes(b"cut short")
     return folder
 
 
@@ -127,7 +127,7 @@ def test_a_damaged_reading_is_left_out_with_a_note(tmp_path):
     found = gather(load(damage(runs.write(tmp_path / "a")), runs.write(tmp_path / "b")))
     assert [len(track.moments) for track in found.sections[0].tracks] == [2, 3]
     (note,) = found.notes
-    assert str(tmp_path / "a" / "xai" / "grad_cam" / "20.pt") in note and "left out" in note
+    assert str(tmp_path / "a" / "xai" / "grad_cam" / "20-0.pt") in note and "left out" in note
 
 
 def test_a_reading_that_is_damaged_after_loading_is_left_out(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import takewhile
@@ -45,7 +45,7 @@ class History:
         self.moments: list[tuple[int, int]] = []
         self.lost: list[Exception] = []
         """Why readings are missing, until it is told."""
-        self._stride = 1
+        self._held: list[int] = []  # those with rows
 
     @property
     def last_epoch(self) -> int | None:
@@ -66,18 +66,20 @@ class History:
         """Append the latest reading, and let go what pictures of a long run do not show."""
         if self.readings and isinstance(rows := self.readings[-1].measured.rows, dict):
             self._replace(len(self.readings) - 1, {key: tensor[: self.shown].clone() for key, tensor in rows.items()})
-        self.readings.append(reading)
-        self._thin(range(max(0, len(self.readings) - 2), len(self.readings)))
+        # rounded as it is stored, so that a run that is resumed says the same
+        self.readings.append(reading_from_state(reading_state(reading)))
+        self._held.append(len(self.readings) - 1)
+        if len(self._held) > KEPT_READINGS:
+            # neither the first nor the latest: the one whose neighbours are nearest to one another
+            gaps = [later - before for before, later in zip(self._held, self._held[2:], strict=False)]
+            self._replace(self._held.pop(1 + gaps.index(min(gaps))), NOTHING)
 
-    def _thin(self, changed: Iterable[int]) -> None:
-        latest, stride = len(self.readings) - 1, self._stride
-        while latest // stride + 1 + (latest % stride > 0) > KEPT_READINGS:
-            stride *= 2
-        if stride > self._stride:
-            changed, self._stride = range(len(self.readings)), stride
-        for index in changed:
-            if index % stride and index != latest:
-                self._replace(index, NOTHING)
+    def _hold(self) -> None:
+        """Keep the rows of at most 16 readings, spread evenly over all."""
+        with_rows = [index for index, reading in enumerate(self.readings) if reading.measured.rows is not NOTHING]
+        self._held = [with_rows[place] for place in thinned(len(with_rows), KEPT_READINGS)]
+        for index in set(with_rows) - set(self._held):
+            self._replace(index, NOTHING)
 
     def _replace(self, index: int, rows: Mapping[str, Tensor]) -> None:
         reading = self.readings[index]
@@ -108,6 +110,7 @@ class History:
         """
         causes = [unreadable(reading) for reading in self.readings]
         self.readings = [reading for reading, cause in zip(self.readings, causes, strict=True) if cause is None]
+        self._hold()
         lost = [cause for cause in causes if cause is not None]
         # who removes a file knows of it
         self.lost.extend(cause for cause in lost if not isinstance(cause.__cause__, FileNotFoundError))
@@ -143,7 +146,7 @@ class History:
                 if error is not None:
                     self.lost.append(error)
         self.readings = [reading for _, reading in sorted({**held, **stored}.items())]
-        self._thin(range(len(self.readings)))
+        self._hold()
 
     def _known(self) -> set[tuple[int, int]]:
         """Step and index of every moment."""
