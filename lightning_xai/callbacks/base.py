@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor
 
-from lightning_xai.callbacks.flow import background, opening, reader, schedule
+from lightning_xai.callbacks.flow import opening, reader, schedule
 from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.flow.capture import Capture, of_classes
 from lightning_xai.callbacks.flow.display import describe, fitting
@@ -27,8 +27,8 @@ from lightning_xai.callbacks.flow.loaders import dataset_of
 from lightning_xai.callbacks.flow.namespaces import Callback, LightningModule, Trainer, callbacks_of, rank_zero_info
 from lightning_xai.callbacks.flow.reservoir import Reservoir
 from lightning_xai.callbacks.flow.run import Run
+from lightning_xai.callbacks.flow.session import session_of
 from lightning_xai.callbacks.flow.settings import imported, plain
-from lightning_xai.callbacks.flow.shadows import shadows_of
 from lightning_xai.callbacks.flow.state import State
 from lightning_xai.functional.layers import find_layers
 from lightning_xai.probe import Probe, is_dense, map_tensors, per_channel, tensors
@@ -303,11 +303,10 @@ class Explanation(Callback, ABC):
     def _end_moment(self, trainer: Trainer) -> None:
         """Let the snapshot of the model go that the explanations of this Trainer share, once the last has read."""
         if [callback for callback in callbacks_of(trainer) if isinstance(callback, Explanation)][-1] is self:
-            shadows_of(trainer).drop()
+            session_of(trainer).shadows.drop()
 
     def _finish(self, trainer: Trainer) -> None:
-        shadows_of(trainer).drop()
-        background.finish(trainer)
+        session_of(trainer).finish()
         reader.tell_unlogged(self)
 
     # -- when ---------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 
 from lightning_xai import GradCAM, load_run
 from lightning_xai.callbacks.flow import background
+from lightning_xai.callbacks.flow.session import session_of
 from lightning_xai.loggers import log_report, open_run
 from lightning_xai.render import draw
 
@@ -76,11 +77,13 @@ class Owner:
 
 def test_one_worker_an_owner():
     trainer = Owner()
-    assert background.worker_of(trainer) is background.worker_of(trainer)
-    background.finish(trainer)
-    background.finish(trainer)
-    with pytest.raises(KeyError):
-        background._WORKERS[trainer]
+    first = session_of(trainer).worker
+    assert session_of(trainer).worker is first
+    session_of(trainer).finish()
+    session_of(trainer).finish()
+    assert not first._thread.is_alive()
+    assert session_of(trainer).worker is not first
+    session_of(trainer).finish()
 
 
 # a run

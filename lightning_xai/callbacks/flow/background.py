@@ -7,16 +7,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
-from weakref import WeakKeyDictionary
-
-from lightning_xai.callbacks.flow.namespaces import Trainer
 
 Task: TypeAlias = Callable[[], None]
 
 ROOM = 8
 """Tasks that may wait; one more holds training until there is room, so that pictures never pile up in memory."""
-
-_WORKERS: WeakKeyDictionary[Trainer, Worker] = WeakKeyDictionary()
 
 
 class Worker:
@@ -51,19 +46,3 @@ class Worker:
                 task()
             self._tasks.task_done()
         self._tasks.task_done()
-
-
-def worker_of(trainer: Trainer) -> Worker:
-    """The one worker of this Trainer, started when it is first asked for.
-
-    Not an attribute of a callback, which must stay picklable for strategies that spawn.
-    """
-    if trainer not in _WORKERS:
-        _WORKERS[trainer] = Worker()
-    return _WORKERS[trainer]
-
-
-def finish(trainer: Trainer) -> None:
-    """Wait for what this Trainer's worker has left to do, and end it."""
-    if (worker := _WORKERS.pop(trainer, None)) is not None:
-        worker.stop()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.flow.namespaces import Trainer
+from lightning_xai.callbacks.flow.session import session_of
 from lightning_xai.callbacks.flow.state import Saved
 from lightning_xai.manifest import MANIFEST, claim, claim_version, identify, read_manifest
 from lightning_xai.store import RunStore
@@ -25,9 +25,6 @@ class Place(NamedTuple):
     own: bool
 
 
-_STORES: WeakKeyDictionary[Trainer, tuple[RunStore | None, bool]] = WeakKeyDictionary()
-
-
 def store_for(trainer: Trainer, everyone: list[Explanation]) -> tuple[RunStore | None, bool]:
     """The store of this Trainer, and whether it begins a run; None where there is none. Collective.
 
@@ -36,18 +33,18 @@ def store_for(trainer: Trainer, everyone: list[Explanation]) -> tuple[RunStore |
     """
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None, True
-    store, own = _STORES.get(trainer, (None, False))
-    if trainer in _STORES and (own or trainer.state.fn != "fit"):
-        return store, False
+    session = session_of(trainer)
+    if session.owned is not None and (session.owned or trainer.state.fn != "fit"):
+        return session.store, False
     # only the main process knows the logger's version; the others get None where it finds no folder
     place, error = attempt(partial(_place, trainer, everyone)) if trainer.is_global_zero else (None, None)
     if error is not None:
         what = "the readings cannot be stored: they are kept in memory alone, and no pictures are written as files"
         everyone[0].warn(error, what)
     place = trainer.strategy.broadcast(place)
-    store = None if place is None else RunStore(place.folder, place.run)
-    _STORES[trainer] = store, place is None or place.own
-    return store, True
+    session.store = None if place is None else RunStore(place.folder, place.run)
+    session.owned = place is None or place.own
+    return session.store, True
 
 
 def _place(trainer: Trainer, everyone: list[Explanation]) -> Place:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer
 from lightning_xai.callbacks.flow.run import Run
-from lightning_xai.callbacks.flow.shadows import shadows_of
+from lightning_xai.callbacks.flow.session import session_of
 from lightning_xai.functional.guard import inspecting
 from lightning_xai.functional.outputs import logits, predict
 from lightning_xai.probe import Probe
@@ -29,7 +29,7 @@ def measure(explanation: Explanation, trainer: Trainer, pl_module: LightningModu
     """What the explanation measures of its probe now, on the CPU."""
     state = explanation.state
     assert state.probe is not None
-    shadows = shadows_of(trainer)
+    shadows = session_of(trainer).shadows
     with (
         shadows.shadow(trainer, pl_module, explanation.forward, explanation.say) as (stand_in, model, forward),
         inspecting(model),

@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_xai.callbacks.flow import background, opening
+from lightning_xai.callbacks.flow import opening
 from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.flow.measuring import measure
 from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer
+from lightning_xai.callbacks.flow.session import session_of
 from lightning_xai.loggers import Files, follow, log_report
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
@@ -69,7 +70,7 @@ def _publish(explanation: Explanation, trainer: Trainer, measured: Measured, ste
         history.add(reading)
     task = partial(_log, explanation, opening.sinks(trainer, history.store), history.store, report, step)
     if explanation.background:
-        background.worker_of(trainer).submit(task)
+        session_of(trainer).worker.submit(task)
     else:
         task()
     tell_unlogged(explanation)

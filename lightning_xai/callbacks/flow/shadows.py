@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
@@ -102,14 +101,6 @@ class Shadows:
         if wrote and not self._writes:
             say("the model's forward writes to its parameters, so each reading runs on a copy of them")
         self._writes = bool(self._writes) or wrote
-
-
-_SHADOWS: WeakKeyDictionary[Trainer, Shadows] = WeakKeyDictionary()
-
-
-def shadows_of(trainer: Trainer) -> Shadows:
-    """The one maker of shadows of this Trainer."""
-    return _SHADOWS.setdefault(trainer, Shadows())
 
 
 def _transfers(datamodule: Any) -> bool:
