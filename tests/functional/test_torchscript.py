@@ -30,9 +30,7 @@ def frozen(part: nn.Module, example: Tensor) -> nn.Module:
     return torch.jit.freeze(torch.jit.script(part))
 
 
-# the guarded pass fails at the parameters of a part of TorchScript, which a frozen one has none of
-unguarded = pytest.mark.xfail(raises=AttributeError, reason="the guard reads the parameters of TorchScript")
-MADE = [frozen, pytest.param(scripted, marks=unguarded), pytest.param(traced, marks=unguarded)]
+MADE = [frozen, scripted, traced]
 
 
 class Parts(nn.Module):

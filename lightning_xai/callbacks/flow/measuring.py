@@ -109,7 +109,7 @@ def _answers(output: Any, probe: Probe, *, explicit: bool) -> dict[str, Tensor]:
         if not explicit:
             raise
         return {
-            "prediction": torch.full((len(probe),), -1, device="cpu"),
+            "prediction": torch.full((len(probe),), -1, dtype=torch.long, device="cpu"),
             "confidence": unknown,
             "probability": unknown,
         }

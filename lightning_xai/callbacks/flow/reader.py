@@ -56,12 +56,11 @@ def read(explanation: Explanation, trainer: Trainer, pl_module: LightningModule,
 def _publish(explanation: Explanation, trainer: Trainer, measured: Measured, step: int) -> dict[str, float]:
     probe, history = explanation.state.probe, explanation.state.history
     assert probe is not None
-    reading = Reading(
-        trainer.current_epoch, trainer.global_step, measured, index=history.next_index(trainer.global_step)
-    )
+    stage = "fit" if trainer.state.fn is None else trainer.state.fn.value
+    index = history.next_index(trainer.global_step) if stage == "fit" else 0
+    reading = Reading(trainer.current_epoch, trainer.global_step, measured, index)
     report = _report(explanation, probe, reading)
     reading = replace(reading, scalars=dict(report.scalars))
-    stage = "fit" if trainer.state.fn is None else trainer.state.fn.value
     if history.store is not None:
         _, error = attempt(partial(_keep, explanation, history.store, reading, stage))
         if error is not None:
