@@ -86,6 +86,8 @@ def claim(folder: Path) -> tuple[str, Path | None]:
     """Make ``folder`` the store of a new run; returns the run's identity, and where what was there is kept now."""
     run, aside = secrets.token_hex(8), None
     for _ in range(_TRIES):
+        if folder.is_file():
+            raise NotADirectoryError(f"{folder} is a file, not a folder of ours: it stays")
         if _made(folder, run):
             return run, aside
         with suppress(FileNotFoundError):  # another run has moved it in this moment

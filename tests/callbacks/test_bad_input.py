@@ -519,7 +519,14 @@ def test_a_file_in_the_place_of_the_store_costs_the_store_alone(tmp_path):
     logger = TensorBoardLogger(tmp_path, version="run")
     (tmp_path / "lightning_logs" / "run").mkdir(parents=True)
     (tmp_path / "lightning_logs" / "run" / "xai").write_text("in the way")
-    warned(tmp_path, "the reading could not be written to .*xai", GradCAM(), logger=logger)
+    warned(
+        tmp_path,
+        "the folder of the TensorBoardLogger cannot be used, so the readings go to .*xai",
+        GradCAM(),
+        logger=logger,
+    )
+    assert (tmp_path / "lightning_logs" / "run" / "xai").read_text() == "in the way"
+    assert len(load_run(tmp_path / "xai").readings["grad_cam"]) == 3
     scalars, images = events(tmp_path)
     assert len(images[TAG]) == len(scalars[f"{TAG}/drift"]) == 3
 
