@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader, default_collate
 
-from lightning_xai import TCAV, Concept, GradCAM, Probe
+from lightning_xai import TCAV, Concept, GradCAM, Probe, load_run
 from lightning_xai.render import draw
 from lightning_xai.render.overlay import notes
 
@@ -526,7 +526,7 @@ def test_a_file_in_the_place_of_the_store_costs_the_store_alone(tmp_path):
         logger=logger,
     )
     assert (tmp_path / "lightning_logs" / "run" / "xai").read_text() == "in the way"
-    assert len(load_run(tmp_path / "xai").readings["grad_cam"]) == 3
+    assert len(load_run(tmp_path / "xai" / "version_0").readings["grad_cam"]) == 3
     scalars, images = events(tmp_path)
     assert len(images[TAG]) == len(scalars[f"{TAG}/drift"]) == 3
 
