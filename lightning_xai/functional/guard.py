@@ -127,7 +127,7 @@ def _restore_buffer(buffer: Tensor, value: Tensor, version: int) -> None:
         return
     # through .data, since a copy_ would count as a change to any graph that holds the buffer
     if buffer.shape != value.shape:
-        buffer.data.resize_(value.shape)
+        buffer.resize_(value.shape)
     expanded = [slice(1) if stride == 0 else slice(None) for stride in buffer.stride()]
     buffer.data[tuple(expanded)].copy_(value[tuple(expanded)])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,8 @@ class Plan:
 
     def decide(self, tensor: Tensor, kind: str) -> bool:
         """Whether this ``"buffer"``, ``"attribute"`` or ``"item"`` of a container gets memory of its own."""
+        if isinstance(tensor, UNINITIALISED):
+            return True
         if storage_of(tensor) in self.parameters:
             owned = self.clone_parameters
         elif tensor.is_inference():
@@ -83,8 +85,9 @@ class Memory:
     def parameter(self, parameter: nn.Parameter) -> nn.Parameter:
         """Frozen, of the same class and attributes; uninitialised where the original is."""
         kind = type(parameter)
+        made: nn.Parameter
         if isinstance(parameter, UNINITIALISED):
-            made: nn.Parameter = kind(requires_grad=False, device=parameter.device, dtype=parameter.dtype)  # type: ignore[call-arg]
+            made = _uninitialised(parameter)
         else:
             own = self._plan.clone_parameters or id(parameter) in self._plan.own or parameter.is_inference()
             data = self._copied(parameter.detach()) if own else parameter.detach()
@@ -96,6 +99,8 @@ class Memory:
 
     def tensor(self, tensor: Tensor) -> Tensor:
         """The same memory where the plan shares it, else a copy."""
+        if isinstance(tensor, UNINITIALISED):
+            return _with_attributes(_uninitialised(tensor), tensor)
         data = tensor.detach()
         return _with_attributes(data if self._plan.is_shared(tensor) else self._copied(data), tensor)
 
@@ -108,6 +113,10 @@ class Memory:
             self._storages[key] = storage.clone()  # type: ignore[no-untyped-call]
         view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         return view.set_(self._storages[key], tensor.storage_offset(), tensor.size(), tensor.stride())
+
+
+def _uninitialised(tensor: Any) -> Any:
+    return type(tensor)(requires_grad=False, device=tensor.device, dtype=tensor.dtype)
 
 
 def storage_of(tensor: Tensor) -> int | None:

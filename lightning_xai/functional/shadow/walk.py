@@ -218,7 +218,8 @@ class Walk(pickle.Pickler):
         cells = [cell.cell_contents for cell in function.__closure__ or () if is_filled(cell)]
         own = (*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
         named = function.__dict__.get("_torchdynamo_orig_callable") is not None or self._modules_named(function)
-        return bool(named) or any(not self._is_inert(thing) for thing in (*own, *function.__dict__.values()))
+        counts = any(type(content) in ATOMS for content in cells)  # a number in a closure may be counted up
+        return bool(named) or counts or not all(map(self._is_inert, (*own, *function.__dict__.values())))
 
     def _is_inert(self, thing: Any) -> bool:
         if type(thing) is types.FunctionType:
