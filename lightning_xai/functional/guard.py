@@ -46,7 +46,8 @@ def inspecting(model: nn.Module) -> Iterator[None]:
 
 
 def _unique(stores: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
-    return list({id(tensor): tensor for store in stores for tensor in store.values() if tensor is not None}.values())
+    found = {id(tensor): tensor for store in stores for tensor in store.values() if tensor is not None}
+    return [tensor for tensor in found.values() if not isinstance(tensor, UNINITIALISED)]
 
 
 @contextmanager
@@ -94,7 +95,9 @@ def _restore_parameter(parameter: Tensor, requires_grad: bool, grad: Tensor | No
 def _tensors_saved(store: dict[str, Any]) -> Restoration:
     content = dict(store)
     for name, tensor in content.items():
-        if tensor is not None and tensor.is_inference():  # autograd refuses to save it
+        if (
+            tensor is not None and not isinstance(tensor, UNINITIALISED) and tensor.is_inference()
+        ):  # autograd refuses to save it
             store[name] = _ordinary(tensor)
 
     def restore() -> None:
@@ -107,7 +110,6 @@ def _tensors_saved(store: dict[str, Any]) -> Restoration:
 
 def _buffers_saved(buffers: list[Tensor]) -> list[Restoration]:
     """What brings back the values, and the sizes, of buffers that were written to."""
-    buffers = [buffer for buffer in buffers if not isinstance(buffer, UNINITIALISED)]
     values = [torch.empty_like(buffer) if _is_plain(buffer) else buffer.detach().clone() for buffer in buffers]
     pairs = [pair for pair in zip(values, buffers, strict=True) if _is_plain(pair[1])]
     _copy([value for value, _ in pairs], [buffer for _, buffer in pairs])

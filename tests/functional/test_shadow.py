@@ -674,7 +674,8 @@ def test_one_restoration_that_fails_harms_no_other():
 
 
 @pytest.mark.parametrize(
-    "make", [expanded, odd_buffers, lambda: trap(lambda self: self.register_buffer("cache", torch.zeros(1)), resized)()]
+    "make",
+    [expanded, odd_buffers, Lazy, lambda: trap(lambda self: self.register_buffer("cache", torch.zeros(1)), resized)()],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_the_guard_holds_odd_buffers(make):

@@ -100,7 +100,7 @@ class Memory:
     def tensor(self, tensor: Tensor) -> Tensor:
         """The same memory where the plan shares it, else a copy."""
         if isinstance(tensor, UNINITIALISED):
-            return _with_attributes(_uninitialised(tensor), tensor)
+            return _with_attributes(_uninitialised(tensor), tensor)  # type: ignore[no-any-return]
         data = tensor.detach()
         return _with_attributes(data if self._plan.is_shared(tensor) else self._copied(data), tensor)
 
@@ -127,7 +127,7 @@ def storage_of(tensor: Tensor) -> int | None:
 
 def version_of(tensor: Tensor) -> int | None:
     """Counts the writes to a tensor and its views; None where they are not counted."""
-    return None if tensor.is_inference() or isinstance(tensor, UNINITIALISED) else tensor._version
+    return None if isinstance(tensor, UNINITIALISED) or tensor.is_inference() else tensor._version
 
 
 def _plain_storage(tensor: Tensor) -> torch.UntypedStorage | None:
