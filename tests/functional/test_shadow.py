@@ -441,13 +441,6 @@ def seeded(make):
     return make().train()
 
 
-@pytest.fixture(autouse=True)
-def quiet(recwarn):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONWARNINGS", "ignore")
-        yield
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("make", TRAPS.values(), ids=TRAPS.keys())
 def test_a_shadow_answers_the_same_and_leaves_no_trace(make):
