@@ -55,7 +55,7 @@ def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers:
     restorations: list[Restoration] = []
     try:
         for module in modules:
-            if module.training:
+            if getattr(module, "training", False):  # a frozen one of TorchScript has no mode
                 restorations.append(("a training flag", partial(setattr, module, "training", True)))
                 module.training = False  # not model.eval(): users override it
         for parameter in parameters:

@@ -6,6 +6,7 @@ import io
 import pickle
 from collections.abc import Callable, Iterable
 from functools import partial
+from types import MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -107,6 +108,7 @@ def reaches(function: Any, modules: Iterable[nn.Module]) -> bool:
     held += [getattr(function, "__self__", None), *(getattr(function, "__defaults__", None) or ())]
     names = getattr(getattr(function, "__code__", None), "co_names", ())
     held += [getattr(function, "__globals__", {}).get(name) for name in names]
+    held += [thing.__self__ for thing in held if isinstance(thing, MethodType)]
     return not set(map(id, held)).isdisjoint(map(id, modules))
 
 
