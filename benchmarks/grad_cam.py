@@ -29,14 +29,16 @@ import torch
 from contenders import OWN, difference, importable_peers, plain
 from epoch import train_with_grad_cam
 from measure import Interval, interleaved, peak_memory, ratio, timed
-from nets import NETS
-from torch import nn
+from nets import NETS, Net
+from torch import Tensor, nn
 
 from lightning_xai.functional import grad_cam, inspecting
 from lightning_xai.functional.grad_cam import GRADIENT_VARIANTS
+from lightning_xai.functional.shadow import shadow
 
 SIZE, BATCH = 224, 8
 TIME_GOAL, MEMORY_GOAL, FIVE_GOAL = 1.03, 1.1, 1.1
+MAKING_GOAL = 0.15  # ms a module
 PERTURBATIONS = (("ablation_cam", "layer4"), ("ablation_cam", "layer3"), ("score_cam", "layer4"))
 
 
@@ -86,6 +88,7 @@ def compare(name: str, rounds: int, device: torch.device) -> None:
         print(f"  {peer:<26} absent: {why}")
     guard = median(timed(partial(guarded_nothing, model), device) for _ in range(20))
     print(f"  the guard alone takes {1e3 * guard:.2f} ms, {guard / median(seconds['floor']):.2%} of the floor")
+    show_shadow(model, net, images, labels, rounds, device)
 
     image, classes = images[:1], torch.arange(5, device=device)[None]
     one = {
@@ -102,6 +105,22 @@ def compare(name: str, rounds: int, device: torch.device) -> None:
         print(f"  five classes of an image: {shown(forwards)} forwards{verdict(forwards.low <= FIVE_GOAL, FIVE_GOAL)}")
     else:
         print(f"  five classes of an image: {shown(forwards)} forwards")
+
+
+def show_shadow(model: nn.Module, net: Net, images: Tensor, labels: Tensor, rounds: int, device: torch.device) -> None:
+    """What a reading of a callback runs on: what it takes to make one, and Grad-CAM on it beside the floor."""
+    modules = len(list(model.modules()))
+    made = median(timed(partial(shadow, model), device) for _ in range(20)) / modules
+    runs = {
+        "floor": partial(OWN["floor"], model, net, images, labels),
+        "on a shadow": partial(grad_cam, shadow(model), images, labels, layer=net.layer),
+    }
+    seconds = interleaved(runs, rounds, device)
+    over = ratio(seconds["on a shadow"], seconds["floor"])
+    print(f"  on a shadow, time over the floor: {shown(over)}{verdict(over.low <= TIME_GOAL, TIME_GOAL)}")
+    print(
+        f"  making it: {1e3 * made:.3f} ms a module, {modules} modules{verdict(1e3 * made <= MAKING_GOAL, MAKING_GOAL)}"
+    )
 
 
 def guarded_nothing(model: nn.Module) -> None:
