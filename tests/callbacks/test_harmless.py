@@ -469,6 +469,24 @@ def test_a_forward_that_holds_the_live_module_runs_on_the_shadow(tmp_path, how):
     assert calls == as_many
 
 
+def test_a_forward_that_writes_to_its_input_is_shown_the_same_samples_each_time(tmp_path):
+    class Writes(Net):
+        def forward(self, x):
+            return super().forward(x.sub_(0.5).mul_(2))
+
+    class Plain(Net):
+        def forward(self, x):
+            return super().forward(2 * (x - 0.5))
+
+    found = []
+    for kind in (Writes, Plain):
+        callbacks = everyone(on_error="raise")
+        trained(tmp_path, lambda kind=kind: Lit(kind()), callbacks, max_epochs=3)
+        found.append([callback.state.logged for callback in callbacks])
+    for one, other in zip(*found, strict=True):
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
+
+
 def test_no_shadow_is_kept(tmp_path, monkeypatch):
     made = []
     shadow = shadows.Snapshot.shadow

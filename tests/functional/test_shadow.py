@@ -561,6 +561,33 @@ def test_what_is_compiled_by_torchscript_is_refused_by_its_part(how):
     assert caught.value.part is model.part
 
 
+class Hashed(Net):
+    """A hash that is made of what the module holds, which a half made one does not."""
+
+    def __hash__(self):
+        return hash(self.key)
+
+    def __eq__(self, other):
+        return self.key == other.key
+
+
+def test_what_cannot_be_made_again_half_way_is_refused_and_the_guard_is_left():
+    model = Net()
+    inner = Hashed()
+    inner.key, inner.peers = "a", set()
+    inner.peers.add(inner)
+    model.inner = inner
+    with pytest.raises(UnshadowableError, match="AttributeError"):
+        shadow(model)
+
+
+def test_what_is_nested_too_deeply_is_refused():
+    model = Net()
+    model.chain = functools.reduce(lambda inner, _: nn.Sequential(inner), range(400), nn.Linear(4, 4))
+    with pytest.raises(UnshadowableError, match="nested too deeply"):
+        shadow(model)
+
+
 def test_read_only_memory(tmp_path):
     numpy.arange(3, dtype=numpy.float32).tofile(tmp_path / "mask")
     model = Net()

@@ -45,6 +45,7 @@ class Run:
         self._answers: list[Any] = []
 
     def __call__(self, inputs: Any) -> Any:
+        inputs = map_tensors(inputs, torch.clone)  # a forward may write to them, and they are needed again
         with self._trainer.precision_plugin.forward_context():
             return self._forward(self._entrance(), inputs)
 

@@ -64,6 +64,8 @@ class Snapshot:
                 break
             except UnbuildableError as error:
                 shared, cause = (*shared, error.kind), error
+            except Exception as error:  # classes of the user's, half made, are asked for a hash or the like
+                raise UnshadowableError(root, f"{type(error).__name__}: {error}") from error
         else:
             raise UnshadowableError(root, str(cause))
         self._versions = [(t, version_of(t)) for t in (*self._walk.parameters, *self._walk.shared_tensors)]
@@ -92,7 +94,11 @@ class Snapshot:
             try:
                 self._walk.dump(root)
             except RecursionError as error:
-                raise UnshadowableError(root, "nested too deeply to be copied") from error
+                raise UnshadowableError(root, "nested too deeply") from error
+            except (pickle.PicklingError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+                if isinstance(error, UnshadowableError):
+                    raise
+                raise UnshadowableError(root, f"{type(error).__name__}: {error}") from error
 
     def _read(self) -> Any:
         root = _read(self._walk, self._plan)
