@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
-
-from PIL import Image
 
 from lightning_xai import store
-from lightning_xai.probe import Probe
+from lightning_xai.described import Unknown
 from lightning_xai.reading import Reading
-from lightning_xai.render import draw
+from lightning_xai.render import data_url, draw
 from lightning_xai.report import Filmstrip, Picture, Report
 
 
@@ -25,30 +20,25 @@ class ShownReading(Reading):
     """A reading that knows what it was taken of.
 
     Args:
-        entry: what the run's manifest says about the callback.
-        probe: what was explained.
+        name: of the callback.
+        run: that it is a reading of.
         history: the readings of the callback, this one among them.
     """
 
-    entry: Mapping[str, Any] = field(kw_only=True)
-    probe: Probe | None = field(kw_only=True)
+    name: str = field(kw_only=True)
+    run: store.Run = field(kw_only=True)
     history: list[ShownReading] = field(kw_only=True)
 
     def report(self) -> Report:
         """What the callback reported of it.
 
         Raises:
-            ValueError: the probe was not kept, or the callback is none of this library's.
+            ValueError: it cannot be read; in a store of format 1 also where the probe was not kept, or the callback is
+                none of this library's.
         """
-        from lightning_xai.callbacks.revive import revive  # Lightning, which reading a run does not need
-
-        if self.probe is None:
-            raise ValueError("the run's store does not hold the probe that was explained")
-        explanation = revive(self.entry)
         now = (self.step, self.index)
-        earlier = [r for r in self.history if (r.step, r.index) <= now]
-        until = [r for r in earlier if r is self or store.unreadable(r) is None]
-        return explanation.report(explanation.displayed(self.probe), until)
+        until = [reading for reading in self.history if (reading.step, reading.index) <= now]
+        return store.report_of(self.run, self.name, until)
 
     def _repr_html_(self) -> str:
         return _or_why(self._drawn)
@@ -91,9 +81,8 @@ def load_run(path: str | os.PathLike[str]) -> ShownRun:
     readings: dict[str, list[Reading]] = {}
     for name, plain in run.readings.items():
         history: list[ShownReading] = []
-        entry, probe = run.callbacks[name], run.probes[name]
         history.extend(
-            ShownReading(r.epoch, r.step, r.measured, r.index, r.scalars, entry=entry, probe=probe, history=history)
+            ShownReading(r.epoch, r.step, r.measured, r.index, r.scalars, name=name, run=run, history=history)
             for r in plain
         )
         readings[name] = list(history)
@@ -117,8 +106,7 @@ def _drawn(pictures: Mapping[str, Picture]) -> str:
 
 
 def _image(tag: str, picture: Picture) -> str:
-    held = io.BytesIO()
-    Image.fromarray(draw(picture).numpy()).save(held, "PNG")
-    data = base64.b64encode(held.getvalue()).decode()
+    if isinstance(picture, Unknown):
+        return f"<p>{escape(tag)}: a {escape(picture.kind)}, which its own package draws</p>"
     tag = escape(tag)
-    return f'<figure><img alt="{tag}" src="data:image/png;base64,{data}"><figcaption>{tag}</figcaption></figure>'
+    return f'<figure><img alt="{tag}" src="{data_url(draw.pixels(picture))}"><figcaption>{tag}</figcaption></figure>'

@@ -36,10 +36,24 @@ def reading_from_state(state: Mapping[str, Any]) -> Reading:
     try:
         epoch, step = operator.index(state["epoch"]), operator.index(state["step"])
         rows = {key: _unpack(packed) for key, packed in state["rows"].items()}
+        if state.get("format") == 1:
+            rows |= _of_samples(state["shared"], max(map(len, rows.values()), default=1))
         measured = Measured(rows, dict(state["shared"]), dict(state.get("kept", {})))
         return Reading(epoch, step, measured, operator.index(state.get("index", 0)), dict(state.get("scalars", {})))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"this is no reading's state: {type(error).__name__}: {error}") from error
+
+
+def _of_samples(shared: Mapping[str, Tensor], samples: int) -> dict[str, Tensor]:
+    """What format 1 held of attention for all samples at once, as each sample's part of it."""
+    rows = {}
+    for key, value in shared.items():
+        kind = key.partition("/")[0]
+        if kind in ("entropy", "distance", "special"):
+            rows[key] = torch.tensor([[float(value), 1.0]] * samples, dtype=torch.float64, device="cpu")
+        elif kind in ("decoder", "foreign"):
+            rows[key] = torch.ones(samples, dtype=torch.bool, device="cpu")
+    return rows
 
 
 def _pack(tensor: Tensor) -> Tensor | dict[str, Any]:

@@ -1,8 +1,8 @@
 """RunStore: every reading of a run on disk, beside its checkpoints.
 
 ``manifest.json`` names the run and its callbacks, ``probes/<fingerprint>.pt`` holds what was explained, and
-``<name>/<step>-<index>.pt`` one reading. A file is written whole under another name, then renamed. One that cannot be
-read is left out, and harms no other.
+``<name>/<step>-<index>.npz`` one reading with what was said of it; ``arrays`` its pixels. A file is written whole under
+another name, then renamed. One that cannot be read is left out, and harms no other.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from lightning_xai.described import with_films
 from lightning_xai.manifest import (
     FORMAT,
     MANIFEST,
@@ -28,11 +27,20 @@ from lightning_xai.manifest import (
     store_of,
     write_whole,
 )
-from lightning_xai.probe import Probe
-from lightning_xai.reading import Reading
-from lightning_xai.reading_state import reading_from_state, reading_state
+from lightning_xai.reading import Reading, moments, thinned
+from lightning_xai.reading_file import ARRAYS, ReadingFile, write
+from lightning_xai.report import Report, Scalar
 
-__all__ = ["Run", "RunStore", "Unreadable", "load_run", "reading_from_state", "reading_state", "unreadable"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lightning_xai.probe import Probe
+
+__all__ = ["Run", "RunStore", "Unreadable", "load_run", "unreadable"]
+
+
+FILM = 16
+"""Columns of a film strip."""
 
 
 class Unreadable(ValueError):
@@ -98,6 +106,8 @@ class RunStore:
         path = self._probe_path(fingerprint)
         if not path.exists():
             return None
+        from lightning_xai.probe import Probe  # needs torch, which showing a run does not
+
         try:
             probe = Probe.load(path)
             if probe.fingerprint != fingerprint:
@@ -107,16 +117,15 @@ class RunStore:
             return None
         return probe
 
-    def add(self, name: str, reading: Reading, stage: str = "fit") -> Reading:
-        """Write one reading; returns it with its rows left on the disk.
+    def add(self, name: str, reading: Reading, stage: str = "fit", report: Report | None = None) -> Reading:
+        """Write one reading, with what was said of it; returns it with its parts left on the disk.
 
         Readings of another ``stage`` than ``fit`` are kept beside the history, not in it.
         """
         self.follow()
-        file = f"{reading.step}-{reading.index}.pt"
+        file = f"{reading.step}-{reading.index}.npz"
         file = file if stage == "fit" else f"{stage}-{file}"
-        state = reading_state(reading)
-        write_whole(self.folder / name / file, lambda path: torch.save(state, path))
+        write(self.folder / name / file, reading, report, arrays=self.folder / ARRAYS)
         return self._read(f"{name}/{file}")
 
     def history(self, name: str) -> list[Reading]:
@@ -144,7 +153,8 @@ class RunStore:
         """Copy another run's probes and its readings of ``name`` up to the step ``until``."""
         kept = [(path, self.folder / name / path.name) for (step, _), path in other._files(name) if step <= until]
         probes = [(path, self._probe_path(path.stem)) for path in (other.folder / "probes").glob("*.pt")]
-        for source, target in [*kept, *probes]:
+        pixels = [(path, self.folder / ARRAYS / path.name) for path in (other.folder / ARRAYS).glob("*.npy")]
+        for source, target in [*kept, *probes, *pixels]:
             if target.exists():
                 continue
             try:
@@ -154,11 +164,38 @@ class RunStore:
                 continue
             write_whole(target, lambda path, held=held: path.write_bytes(held))  # type: ignore[misc]
 
+    def report(self, name: str, reading: Reading) -> Report | None:
+        """What was said of a reading; None in a store of an earlier version, or where it was not kept.
+
+        Raises:
+            Unreadable: it cannot be read.
+        """
+        path = self.folder / name / f"{reading.step}-{reading.index}.npz"
+        if not path.exists():
+            return None
+        try:
+            return ReadingFile(path).report(self.folder / ARRAYS)
+        except Exception as error:  # a damaged file raises anything
+            raise Unreadable(path, error) from error
+
     def _read(self, file: str) -> Reading:
         path = self.folder / file
         whole, written = _whole(path)
-        measured = replace(whole.measured, rows=_RowsOnDisk(self, file, written))
-        return replace(whole, measured=measured)
+        if isinstance(whole, Reading):  # of format 1
+            return replace(whole, measured=replace(whole.measured, rows=_RowsOnDisk(self, file, written)))
+        return whole.reading(lambda: self._found(file, written))
+
+    def _found(self, file: str, written: int) -> Any:
+        """The file of a reading, also where the store has been moved since; raises Unreadable."""
+        path = self.folder / file
+        with suppress(OSError):  # gone, or moved with its store
+            if path.stat().st_mtime_ns == written:
+                return _whole(path)[0]
+        try:
+            self.follow()
+        except OSError as error:
+            raise Unreadable(path, error) from error
+        return _whole(self.folder / file)[0]
 
     def follow(self) -> Path:
         """Go to where this run's store is now, and return it: a later run in the same folder has moved it aside.
@@ -185,9 +222,9 @@ class RunStore:
     def _files(self, name: str) -> list[tuple[tuple[int, int], Path]]:
         """(step, index) and path of each reading; an earlier format names the step alone."""
         found = []
-        for path in (self.folder / name).glob("*.pt"):
+        for path in (self.folder / name).glob("*.*"):
             step, _, index = path.stem.partition("-")
-            if step.isdecimal() and (index or "0").isdecimal():
+            if path.suffix in (".npz", ".pt") and step.isdecimal() and (index or "0").isdecimal():
                 found.append(((int(step), int(index or 0)), path))
         return sorted(found)
 
@@ -237,10 +274,67 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     return Run(
         folder=store.folder,
         callbacks=callbacks,
-        probes={name: store.probe(held) if isinstance(held, str) else None for name, held in prints.items()},
+        probes=_Probes(store, prints),
         readings={name: store.history(name) for name in callbacks},
         unreadable=[str(error) for error in store.unreadable.values()],
     )
+
+
+class _Probes(Mapping[str, "Probe | None"]):
+    """By callback, loaded when they are looked at."""
+
+    def __init__(self, store: RunStore, fingerprints: Mapping[str, Any]) -> None:
+        self._store, self._fingerprints = store, fingerprints
+
+    def __getitem__(self, name: str) -> Probe | None:
+        fingerprint = self._fingerprints[name]
+        return self._store.probe(fingerprint) if isinstance(fingerprint, str) else None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fingerprints)
+
+    def __len__(self) -> int:
+        return len(self._fingerprints)
+
+
+def report_of(run: Run, name: str, history: Sequence[Reading], *, films: bool = True) -> Report:
+    """What the callback ``name`` said of the last of these readings, with the ``films`` up to it.
+
+    Raises:
+        ValueError: it cannot be read; in a store of format 1, see `lightning_xai.compare.earlier`.
+    """
+    store = RunStore(run.folder)
+    latest = store.report(name, history[-1])
+    if latest is None:
+        from lightning_xai.compare.earlier import report_of as reported_again  # needs the callbacks, torch, Lightning
+
+        readable = [*(r for r in history[:-1] if unreadable(r) is None), history[-1]]
+        return reported_again(run.callbacks[name], run.probes[name], readable)
+    if not films:
+        return latest
+    shown = [history[index] for index in thinned(len(history), FILM)]
+    places, unit = moments(shown)
+    columns: list[tuple[str, Report]] = []
+    for place, reading in zip(places, shown, strict=True):
+        with suppress(Unreadable):
+            found = latest if reading is history[-1] else store.report(name, reading)
+            columns += [] if found is None else [(f"{unit} {place}", found)]
+    return with_films(latest, columns)
+
+
+def samples_of(run: Run, name: str, reading: Reading) -> int:
+    """How many samples a reading is of."""
+    path = run.folder / name / f"{reading.step}-{reading.index}.npz"
+    if path.exists():
+        return int(ReadingFile(path).head["samples"])
+    return max(map(len, reading.measured.rows.values()), default=0)
+
+
+def scalars_of(run: Run, name: str) -> list[Scalar]:
+    """What the callback ``name`` declared that it logs, by whole tag; nothing in a store of format 1."""
+    names = {f.name for f in fields(Scalar)}
+    declared = run.callbacks[name].get("scalars", ())
+    return [Scalar(**{key: value for key, value in scalar.items() if key in names}) for scalar in declared]
 
 
 def unreadable(reading: Reading) -> Unreadable | None:
@@ -252,8 +346,8 @@ def unreadable(reading: Reading) -> Unreadable | None:
     return None
 
 
-class _RowsOnDisk(Mapping[str, Tensor]):
-    """The rows of a stored reading, read again when they are looked at.
+class _RowsOnDisk(Mapping[str, "Tensor"]):
+    """The rows of a stored reading of format 1, read again when they are looked at.
 
     Args:
         store: whose they are.
@@ -265,17 +359,8 @@ class _RowsOnDisk(Mapping[str, Tensor]):
         self._store, self._file, self._written = store, file, written
 
     def _rows(self) -> Mapping[str, Tensor]:
-        path = self._store.folder / self._file
-        try:
-            if path.stat().st_mtime_ns == self._written:
-                return _whole(path)[0].measured.rows
-        except OSError:
-            pass  # gone, or moved with its store
-        try:
-            self._store.follow()
-        except OSError as error:
-            raise Unreadable(path, error) from error
-        return _whole(self._store.folder / self._file)[0].measured.rows
+        found: Reading = self._store._found(self._file, self._written)
+        return found.measured.rows
 
     def __getitem__(self, key: str) -> Tensor:
         return self._rows()[key]
@@ -287,8 +372,8 @@ class _RowsOnDisk(Mapping[str, Tensor]):
         return len(self._rows())
 
 
-def _whole(path: Path) -> tuple[Reading, int]:
-    """The reading in a file, with its rows, and when the file was written; raises Unreadable."""
+def _whole(path: Path) -> tuple[ReadingFile | Reading, int]:
+    """A file of a reading, and when it was written; of format 1 the reading itself. Raises Unreadable."""
     try:
         written = path.stat().st_mtime_ns
         return _load(path, written), written
@@ -297,7 +382,13 @@ def _whole(path: Path) -> tuple[Reading, int]:
 
 
 @lru_cache(maxsize=32)
-def _load(path: Path, _modified: int) -> Reading:
+def _load(path: Path, _modified: int) -> ReadingFile | Reading:
+    if path.suffix == ".npz":
+        return ReadingFile(path)
+    import torch  # what wrote format 1
+
+    from lightning_xai.reading_state import reading_from_state
+
     state = torch.load(path, map_location="cpu", weights_only=True)
     check_format(path, state)
     return reading_from_state(state)

@@ -67,9 +67,9 @@ def test_foreign_and_newer_folders_are_refused(tmp_path, capsys, manifest, said)
 
 def test_a_damaged_reading_is_left_out_and_said(tmp_path, capsys):
     folder = runs.write(tmp_path / "a")
-    (folder / "xai" / "grad_cam" / "10-0.pt").write_bytes(b"no reading")
+    (folder / "xai" / "grad_cam" / "10-0.npz").write_bytes(b"no reading")
     assert main(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 0
-    assert "10-0.pt cannot be read and is left out" in capsys.readouterr().out
+    assert "10-0.npz cannot be read and is left out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("manifest", ['{"format": 1, "callb', "", "[]", json.dumps({"format": 99, "callbacks": {}})])

@@ -18,8 +18,8 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor
 
+from lightning_xai.attempt import attempt
 from lightning_xai.callbacks.flow import opening, reader, schedule
-from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.flow.capture import Capture, of_classes
 from lightning_xai.callbacks.flow.display import describe, fitting
 from lightning_xai.callbacks.flow.history import History

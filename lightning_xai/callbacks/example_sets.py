@@ -14,7 +14,7 @@ import numpy
 import torch
 from torch.utils.data import TensorDataset
 
-from lightning_xai.callbacks.flow.attempt import attempt
+from lightning_xai.attempt import attempt
 from lightning_xai.callbacks.flow.capture import join_inputs
 from lightning_xai.callbacks.flow.loaders import copied
 from lightning_xai.callbacks.flow.run import Run

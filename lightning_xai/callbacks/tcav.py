@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from lightning_xai.attempt import attempt
 from lightning_xai.callbacks.base import Explanation
 from lightning_xai.callbacks.effects import (
     SCALARS,
@@ -19,7 +20,6 @@ from lightning_xai.callbacks.effects import (
     told_apart,
 )
 from lightning_xai.callbacks.example_sets import BATCH, ExampleSets, Sets, on_device
-from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.flow.capture import of_classes
 from lightning_xai.callbacks.flow.loaders import most_samples
 from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer

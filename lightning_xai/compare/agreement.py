@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Any
 
+import numpy as np
+
+from lightning_xai.render.colormap import Floats
 from lightning_xai.render.overlay import stretched
 
 
-def spearman(first: Tensor, second: Tensor) -> Tensor:
+def spearman(first: Any, second: Any) -> Floats:
     """Spearman's rank correlation of two explanations of the same samples.
 
     Args:
@@ -20,31 +22,34 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
         finite: it puts its cells in no order.
 
     Example:
-        >>> spearman(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[0.1, 0.3, 0.2]]))
-        tensor([0.5000], dtype=torch.float64)
+        >>> spearman([[1.0, 2.0, 9.0]], [[0.1, 0.3, 0.2]]).tolist()
+        [0.5]
     """
-    finite = (first.isfinite() & second.isfinite()).all(1)
-    a, b = (_centred_ranks(maps.nan_to_num()) for maps in (first, second))
-    spread = (a.square().sum(1) * b.square().sum(1)).sqrt()
-    return torch.where(finite & (spread > 0), (a * b).sum(1) / spread, torch.nan)
+    first, second = np.asarray(first), np.asarray(second)
+    finite = (np.isfinite(first) & np.isfinite(second)).all(1)
+    a, b = (_centred_ranks(np.nan_to_num(maps)) for maps in (first, second))
+    spread = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    ordered = finite & (spread > 0)
+    return np.where(ordered, (a * b).sum(1) / np.where(ordered, spread, 1), np.nan)
 
 
-def agreement(first: Tensor, second: Tensor) -> Tensor:
+def agreement(first: Any, second: Any) -> Floats:
     """`spearman` of maps (N, h, w) and (N, h', w'), the smaller stretched to the larger; (N,)."""
     height, width = (max(sizes) for sizes in zip(first.shape[1:], second.shape[1:], strict=True))
-    return spearman(*(_fitted(maps.float(), height, width).flatten(1) for maps in (first, second)))
+    fitted = (_fitted(np.asarray(maps, np.float32), height, width) for maps in (first, second))
+    return spearman(*(maps.reshape(len(maps), -1) for maps in fitted))
 
 
-def _fitted(maps: Tensor, height: int, width: int) -> Tensor:
+def _fitted(maps: Floats, height: int, width: int) -> Floats:
     if maps.shape[1:] == (height, width):
         return maps
-    tops = maps.flatten(1).amax(1).clamp_min(torch.finfo(maps.dtype).tiny)[:, None, None]
+    tops = maps.max((1, 2), keepdims=True).clip(np.finfo(np.float32).tiny)
     return stretched(maps / tops, height, width)
 
 
-def _centred_ranks(maps: Tensor) -> Tensor:
-    ordered = maps.sort(1).values
-    below = torch.searchsorted(ordered, maps)
-    up_to = torch.searchsorted(ordered, maps, right=True)
-    ranks = (below + up_to).double() / 2
-    return ranks - ranks.mean(1, keepdim=True)
+def _centred_ranks(maps: Floats) -> Floats:
+    ordered = np.sort(maps, 1)
+    pairs = list(zip(ordered, maps, strict=True))
+    below, up_to = (np.stack([np.searchsorted(row, of, side) for row, of in pairs]) for side in ("left", "right"))
+    ranks = (below + up_to) / 2
+    return ranks - ranks.mean(1, keepdims=True)

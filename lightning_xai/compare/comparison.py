@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
 
-from lightning_xai.callbacks.base import Explanation
-from lightning_xai.callbacks.flow.attempt import attempt
-from lightning_xai.callbacks.revive import revive
-from lightning_xai.probe import Probe
+from lightning_xai.attempt import attempt
+from lightning_xai.described import Unknown
 from lightning_xai.reading import Reading, thinned
 from lightning_xai.render import draw
+from lightning_xai.render.colormap import Floats, Pixels
 from lightning_xai.render.overlay import reduced
-from lightning_xai.report import Curves, Filmstrip, Grid, Report, TableRow
-from lightning_xai.store import Run, unreadable
+from lightning_xai.report import Curves, Filmstrip, Grid, Report, Scalar, TableRow
+from lightning_xai.store import Run, report_of, samples_of, scalars_of, unreadable
 
 POSITIONS, FEWEST_POSITIONS = 100, 10
 CELLS = 6_000_000
@@ -41,7 +40,7 @@ class Heat:
         title: what the picture is called in the loggers.
     """
 
-    maps: Tensor
+    maps: Floats
     images: Sequence[int]
     scale: float | None
     labels: Sequence[str]
@@ -82,6 +81,7 @@ class Track:
         taken: how many readings the run holds.
         moments: those that are shown, oldest first.
         at: per position of the slider the index of its moment; -1 before the first.
+        scalars: as the callback declared them, by whole tag.
     """
 
     fingerprint: str
@@ -90,6 +90,7 @@ class Track:
     taken: int
     moments: Sequence[Moment]
     at: Sequence[int]
+    scalars: Sequence[Scalar] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,17 +114,18 @@ class Section:
 class Gallery:
     """Pictures (H, W, 3) uint8, each held once."""
 
-    pictures: list[Tensor] = field(default_factory=list)
+    pictures: list[Pixels] = field(default_factory=list)
     _places: dict[str, int] = field(default_factory=dict)
 
-    def place(self, picture: Tensor, side: int | None = None) -> int:
+    def place(self, picture: Pixels, side: int | None = None) -> int:
         """The index of this picture, added where it is new, and then fitted to ``side``."""
-        content = picture.contiguous().numpy().tobytes()
+        picture = np.ascontiguousarray(picture)
+        content = picture.tobytes()
         key = hashlib.sha256(f"{tuple(picture.shape)}".encode() + content).hexdigest()
         if key not in self._places:
             self._places[key] = len(self.pictures)
             fitted = picture if side is None else reduced(picture[None], side)[0]
-            self.pictures.append(fitted.clone())
+            self.pictures.append(fitted.copy())
         return self._places[key]
 
 
@@ -177,14 +179,14 @@ def gather(runs: Sequence[Run]) -> Comparison:
             f"{len(positions)} of {len(every)} {unit}s are shown, spread evenly from the first to the last: "
             "what happened between them is not on this page."
         )
-    if any(len(source.probe) > SAMPLES for source in found):
-        most = max(len(source.probe) for source in found)
-        notes.append(f"The first {SAMPLES} of {most} samples are shown; the curves are of all.")
+    for shown, samples in sorted({pair for source in found if (pair := attempt(source.samples)[0]) is not None}):
+        if 0 < shown < samples:
+            notes.append(f"The first {shown} of {samples} samples are shown; the curves are of all.")
     sections = []
     for name, group in sources.items():
-        shown = [_track(source, positions, when, gallery) for source in group]
-        tracks = [track if isinstance(track, Track) else None for track in shown]
-        missing = {run: why for run, why in zip(names, shown, strict=True) if isinstance(why, str)}
+        told = [_track(source, positions, when, gallery) for source in group]
+        tracks = [track if isinstance(track, Track) else None for track in told]
+        missing = {run: why for run, why in zip(names, told, strict=True) if isinstance(why, str)}
         prints = {track.fingerprint for track in tracks if track is not None}
         sections.append(Section(name, tracks, missing, same_probe=len(prints) <= 1))
     return Comparison(names, unit, positions, sections, gallery, notes)
@@ -220,18 +222,23 @@ def _unit(runs: Sequence[Run]) -> str:
 class _Source:
     """One callback of one run, before it is known which of its readings are shown."""
 
-    explanation: Explanation
-    fingerprint: str
-    probe: Probe
+    run: Run
+    name: str
     readings: list[Reading]
 
     def report(self, index: int) -> Report:
-        return self.explanation.report(self.probe, self.readings[: index + 1])
+        return report_of(self.run, self.name, self.readings[: index + 1], films=False)
+
+    def samples(self) -> tuple[int, int]:
+        """How many are shown in the latest reading, and how many it is of."""
+        pictures = self.report(len(self.readings) - 1).pictures.values()
+        shown = max((min(len(p.captions), SAMPLES) for p in pictures if isinstance(p, Grid)), default=0)
+        return shown, samples_of(self.run, self.name, self.readings[-1])
 
     def cells(self, gallery: Gallery) -> int:
         """How many numbers the maps of one reading have."""
         moment = _moment(self.report(len(self.readings) - 1), self.readings[-1], gallery, drawn=False)
-        return sum(heat.maps.numel() for heat in moment.heats.values())
+        return sum(heat.maps.size for heat in moment.heats.values())
 
     def track(self, positions: Sequence[int], when: Callable[[Reading], int], gallery: Gallery) -> Track:
         times = [when(reading) for reading in self.readings]
@@ -240,28 +247,21 @@ class _Source:
         drawn = {shown[place] for place in thinned(len(shown), DRAWN)}
         moments = [_moment(self.report(i), self.readings[i], gallery, drawn=i in drawn) for i in shown]
         at = [shown.index(index) if index >= 0 else -1 for index in latest]
-        layers = self.explanation.layer_names
-        return Track(self.fingerprint, self.explanation.tag, layers, len(self.readings), moments, at)
+        entry = self.run.callbacks[self.name]
+        tag = str(entry.get("tag", f"xai/{self.name}"))
+        layers, declared = dict(entry["layers"]), scalars_of(self.run, self.name)
+        return Track(str(entry.get("probe")), tag, layers, len(self.readings), moments, at, declared)
 
 
 def _source(run: Run, name: str) -> _Source | str:
     """What is needed to report, or why it is not to be had."""
     if name not in run.callbacks:
         return "the run has no callback of this name"
-    probe, readings = run.probes[name], run.readings[name]
+    readings = run.readings[name]
     if not readings:
         return "nothing was read yet"
-    if probe is None:
-        return "its probe was not kept"
-    # once and whole: a report looks at all of its history, which would otherwise be read from disk each time
-    held = [
-        replace(r, measured=replace(r.measured, rows=dict(r.measured.rows))) for r in readings if unreadable(r) is None
-    ]
-    explanation, error = attempt(partial(revive, run.callbacks[name]))
-    if explanation is None or not held:
-        return str(error or "its readings cannot be read any more")
-    displayed, error = attempt(partial(explanation.displayed, probe))
-    return str(error) if displayed is None else _Source(explanation, probe.fingerprint, displayed, held)
+    held = [reading for reading in readings if unreadable(reading) is None]
+    return _Source(run, name, held) if held else "its readings cannot be read any more"
 
 
 def _track(
@@ -271,7 +271,9 @@ def _track(
     if isinstance(source, str):
         return source
     track, error = attempt(partial(source.track, positions, when, gallery))
-    return f"what it measured cannot be shown: {type(error).__name__}: {error}" if track is None else track
+    if track is not None:
+        return track
+    return str(error) if isinstance(error, ValueError) else f"it cannot be shown: {type(error).__name__}: {error}"
 
 
 def _moment(report: Report, reading: Reading, gallery: Gallery, *, drawn: bool) -> Moment:
@@ -282,22 +284,16 @@ def _moment(report: Report, reading: Reading, gallery: Gallery, *, drawn: bool) 
         if isinstance(picture, Grid):
             heats[tag] = _heat(picture, report.tables.get(f"{tag}/samples"), gallery)
         elif isinstance(picture, Curves):
-            chance |= _chance(picture, report.scalars)
-        elif drawn and not isinstance(picture, Filmstrip):  # the slider is one
-            others[tag] = gallery.place(draw(picture))
+            chance |= _chance(picture)
+        elif drawn and not isinstance(picture, (Filmstrip, Unknown)):  # the slider is a film strip
+            others[tag] = gallery.place(draw.pixels(picture))
     return Moment(reading.epoch, reading.step, report.scalars, chance, heats, others)
 
 
-def _chance(picture: Curves, scalars: Mapping[str, float]) -> dict[str, bool]:
-    """Whether the latest points of the curves are hollow, told by the scalars that have their values."""
-    latest = {
-        (curve.y[-1], curve.lower[-1], curve.upper[-1]): not curve.solid[-1]
-        for curves in picture.panels.values()
-        for curve in curves
-        if curve.lower is not None and curve.upper is not None
-    }
-    ends = {tag: (value, scalars.get(f"{tag}_lower"), scalars.get(f"{tag}_upper")) for tag, value in scalars.items()}
-    return {tag: latest[end] for tag, end in ends.items() if end in latest}
+def _chance(picture: Curves) -> dict[str, bool]:
+    """Of the scalars that are drawn as curves: whether the latest point is hollow."""
+    curves = (curve for curves in picture.panels.values() for curve in curves)
+    return {curve.tag: not curve.solid[-1] for curve in curves if curve.tag}
 
 
 def _heat(grid: Grid, rows: Sequence[TableRow] | None, gallery: Gallery) -> Heat:
@@ -310,7 +306,7 @@ def _heat(grid: Grid, rows: Sequence[TableRow] | None, gallery: Gallery) -> Heat
         answers = [caption.partition("\n")[2] for caption in grid.captions]
         right = [None] * len(labels)
     return Heat(
-        maps=grid.maps[:SAMPLES],
+        maps=np.asarray(grid.maps)[:SAMPLES],
         images=[gallery.place(image, SIDE) for image in grid.images[:SAMPLES]],
         scale=grid.scale,
         labels=labels[:SAMPLES],

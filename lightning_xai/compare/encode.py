@@ -9,27 +9,26 @@ light[s] + keep[s] / 255 * g.
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from PIL import Image
-from torch import Tensor
+import numpy as np
 
 from lightning_xai.compare.agreement import agreement
 from lightning_xai.compare.comparison import Comparison, Gallery, Heat, Section, Track
-from lightning_xai.render.colormap import blend, flat
+from lightning_xai.render import data_url
+from lightning_xai.render.colormap import Floats, Pixels, blend, flat
 from lightning_xai.render.overlay import stretched
+from lightning_xai.report import Scalar
 
 MAP_SIDE = 48
 
 
 def encode(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison."""
-    strengths = torch.linspace(0, 1, 256, dtype=torch.float32, device="cpu")
+    strengths = np.linspace(0, 1, 256, dtype=np.float32)
     light = blend(flat(0.0, 256), strengths)
     keep = blend(flat(255.0, 256), strengths) - light
     return {
@@ -39,7 +38,7 @@ def encode(comparison: Comparison) -> dict[str, Any]:
         "notes": list(comparison.notes),
         "light": _base64(light),
         "keep": _base64(keep[:, 0]),
-        "images": [_png(picture) for picture in comparison.gallery.pictures],
+        "images": [data_url(picture) for picture in comparison.gallery.pictures],
         "groups": [group for section in comparison.sections for group in _groups(comparison, section)],
     }
 
@@ -79,7 +78,7 @@ def _group(comparison: Comparison, section: Section, layer: str, parts: Sequence
         if part is None:
             missing.setdefault(name, f"it has no layer {layer}")
     agreements = _agreements(comparison, parts) if section.same_probe else {}
-    charts = _charts(comparison, parts) + _agreement_charts(comparison, agreements)
+    charts = _charts(comparison, parts, layer) + _agreement_charts(comparison, agreements)
     return {
         "name": section.name,
         "layer": layer,
@@ -121,9 +120,10 @@ def _heats(heats: Sequence[Heat | None], gallery: Gallery) -> dict[str, Any]:
             frames.append(None)
             continue
         maps = _small(heat.maps, height, width)
-        largest = maps.flatten(1).amax(1)
-        shares = maps / largest.clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
-        blocks.append((shares.nan_to_num(0, 0, 0) * 255).round().clamp(0, 255).to(torch.uint8))
+        largest = maps.max((1, 2))
+        with np.errstate(invalid="ignore"):  # infinity over infinity
+            shares = maps / largest.clip(np.finfo(np.float32).tiny)[:, None, None]
+        blocks.append(np.clip(np.rint(np.nan_to_num(shares, nan=0, posinf=0, neginf=0) * 255), 0, 255).astype(np.uint8))
         frames.append(
             {
                 "block": len(blocks) - 1,
@@ -142,7 +142,7 @@ def _heats(heats: Sequence[Heat | None], gallery: Gallery) -> dict[str, Any]:
         "labels": list(latest.labels),
         "height": height,
         "width": width,
-        "maps": _base64(torch.stack(blocks)),
+        "maps": _base64(np.stack(blocks)),
         "top": scale if measures else max(tops, default=0.0),
         "own": scale is None,
     }
@@ -154,12 +154,12 @@ def _size(heat: Heat, gallery: Gallery) -> tuple[int, int]:
     return min(height, MAP_SIDE), min(width, MAP_SIDE)
 
 
-def _small(maps: Tensor, height: int, width: int) -> Tensor:
+def _small(maps: Floats, height: int, width: int) -> Floats:
     """Float maps no finer than what is drawn of them, nothing below zero."""
-    maps = maps.float().clamp_min(0)
+    maps = maps.astype(np.float32).clip(0)
     if maps.shape[1:] == (height, width):
         return maps
-    tops = maps.flatten(1).amax(1).clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
+    tops = maps.max((1, 2), keepdims=True).clip(np.finfo(np.float32).tiny)
     return stretched(maps / tops, height, width) * tops
 
 
@@ -199,14 +199,17 @@ def _agreement_charts(comparison: Comparison, agreements: Mapping[str, list[Any]
     return charts
 
 
-def _charts(comparison: Comparison, parts: Sequence[_Part | None]) -> list[dict[str, Any]]:
+def _charts(comparison: Comparison, parts: Sequence[_Part | None], layer: str) -> list[dict[str, Any]]:
     """One chart a scalar, one line a run; the ends of a band are drawn with what they belong to."""
     names = list(dict.fromkeys(name for part in parts if part for name in part.scalars))
-    bands = {name: band for name in names if set(band := _band(name)) <= set(names)}
+    declared = {name: found for part in parts if part for name, found in _declared(part, layer).items()}
+    bands = {name: (scalar.lower, scalar.upper) for name, scalar in declared.items() if scalar.lower and scalar.upper}
     ends = {end for band in bands.values() for end in band}
     return [
         {
             "name": name,
+            "meaning": declared[name].meaning if name in declared else "",
+            "leads": name in declared and declared[name].leads,
             "lines": [
                 {"run": run, "x": _when(comparison, part.track), **_line(part, name, bands.get(name))}
                 for run, part in enumerate(parts)
@@ -219,9 +222,9 @@ def _charts(comparison: Comparison, parts: Sequence[_Part | None]) -> list[dict[
 
 
 def _telling(chart: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Shares and effects first, then what is about something named; what is about all maps at once comes last."""
+    """What leads first, then what is about something named; what is about all maps at once comes last."""
     name: str = chart["name"]
-    return not name.startswith("share/") and not name.endswith("/effect"), "/" not in name and name != "agreement"
+    return not chart.get("leads"), "/" not in name and name != "agreement"
 
 
 def _line(part: _Part, name: str, band: tuple[str, str] | None) -> dict[str, Any]:
@@ -230,10 +233,15 @@ def _line(part: _Part, name: str, band: tuple[str, str] | None) -> dict[str, Any
     return {**line, "chance": list(part.chance[name])} if name in part.chance else line
 
 
-def _band(name: str) -> tuple[str, str]:
-    """Where the band of a scalar would be: ``effect`` has ``effect_lower``, and ``score`` has ``lower`` beside it."""
-    stem = name.removesuffix("score") if name.split("/")[-1] == "score" else f"{name}_"
-    return f"{stem}lower", f"{stem}upper"
+def _declared(part: _Part, layer: str) -> dict[str, Scalar]:
+    """The scalars of this layer by the rest of their tags, as the callback declared them."""
+    start = f"{part.track.tag}/{layer}/"
+    found = {}
+    for scalar in part.track.scalars:
+        if scalar.name.startswith(start):
+            lower, upper = (None if end is None else end.removeprefix(start) for end in (scalar.lower, scalar.upper))
+            found[scalar.name.removeprefix(start)] = replace(scalar, lower=lower, upper=upper)
+    return found
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -246,11 +254,5 @@ def _numbers(values: Iterable[float | None]) -> list[float | None]:
     return [float(f"{value:.5g}") if value is not None and math.isfinite(value) else None for value in values]
 
 
-def _base64(tensor: Tensor) -> str:
-    return base64.b64encode(tensor.contiguous().numpy().tobytes()).decode()
-
-
-def _png(picture: Tensor) -> str:
-    held = io.BytesIO()
-    Image.fromarray(picture.numpy()).save(held, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode()
+def _base64(array: Pixels) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()

@@ -11,9 +11,8 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from lightning_utilities.core import rank_zero
-from PIL import Image
 
-from lightning_xai.render import draw
+from lightning_xai.render import draw, save
 from lightning_xai.report import Opening, Report, TableRow
 
 COLUMNS = ("epoch", "step", "sample_id", "label", "prediction", "confidence")
@@ -65,7 +64,7 @@ def log_report(logger: object, report: Report, step: int) -> None:
     try:
         for tag, picture in report.pictures.items():
             path = _path(folder / "pictures", tag, f"{step:08d}.png")
-            Image.fromarray(draw(picture).numpy()).save(path)
+            save(draw.pixels(picture), path)
         for tag, rows in report.tables.items():
             text = table_text(rows, report.epoch, step)
             _path(folder / "tables", tag, f"{step:08d}.csv").write_text(text, encoding="utf-8", newline="")

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 from weakref import WeakSet
 
+import numpy as np
 from lightning_utilities.core import rank_zero
 
 from lightning_xai.loggers.tags import prefixed
@@ -41,7 +42,7 @@ def log_report(logger: Any, report: Report, step: int) -> None:
             "advises: ask for fewer layers to see others."
         )
     media: dict[str, Any] = {
-        tag: wandb.Image(draw(picture).numpy(), caption=f"epoch {report.epoch}")
+        tag: wandb.Image(draw.pixels(picture), caption=f"epoch {report.epoch}")
         for tag, picture in islice(report.pictures.items(), AT_ONCE)
     }
     for tag, rows in report.tables.items():
@@ -56,7 +57,7 @@ def _table(rows: Sequence[TableRow], epoch: int, step: int) -> Any:
     table = wandb.Table(columns=list(COLUMNS))
     for row in rows:
         # Rows join across readings by the hash of the input's file: its pixels must stay as they are.
-        image = None if row.input is None else wandb.Image(row.input.numpy())
-        heatmap = wandb.Image(draw(row.heatmap).numpy())
+        image = None if row.input is None else wandb.Image(np.asarray(row.input))
+        heatmap = wandb.Image(draw.pixels(row.heatmap))
         table.add_data(epoch, step, row.sample_id, row.label, row.prediction, row.confidence, image, heatmap)
     return table

@@ -1,6 +1,19 @@
-"""Described pictures in, (H, W, 3) uint8 tensors out. Never sees a model."""
+"""Described pictures in, (H, W, 3) uint8 pixels out. Never sees a model."""
 
 from lightning_xai.render import curves, filmstrip, grid, matrix, overlay, tokens, traces
 from lightning_xai.render.dispatch import draw
+from lightning_xai.render.png import data_url, png, save
 
-__all__ = ["curves", "draw", "filmstrip", "grid", "matrix", "overlay", "tokens", "traces"]
+__all__ = [
+    "curves",
+    "data_url",
+    "draw",
+    "filmstrip",
+    "grid",
+    "matrix",
+    "overlay",
+    "png",
+    "save",
+    "tokens",
+    "traces",
+]

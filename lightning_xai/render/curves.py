@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
 from lightning_xai.render import text
+from lightning_xai.render.colormap import Pixels
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.figures import colour, pixels
 from lightning_xai.render.layout import SMALL, TITLE, below, padded
@@ -29,7 +29,7 @@ _CHANCE, _FAINTLY = "random concepts", 0.4
 
 
 @draw.register(Curves)
-def draw_curves(picture: Curves) -> Tensor:
+def draw_curves(picture: Curves) -> Pixels:
     """One panel a class on one scale, points hollow where chance explains them: (H, W, 3) uint8."""
     number = len(picture.panels)
     columns = 2 if number == 4 else min(number, 3 if number <= 6 else 4)
@@ -87,7 +87,7 @@ def _band(axes: Axes, x: Sequence[float], curve: Curve) -> None:
     axes.fill_between(places, lower, upper, color=_BAND, alpha=_FAINTLY, linewidth=0, zorder=2)
 
 
-def _legend(names: Sequence[str], width: int) -> Tensor:
+def _legend(names: Sequence[str], width: int) -> Pixels:
     """The marks of the curves and of the band, in as many lines as the names need."""
     figure = Figure(figsize=(width / _DPI, 0.3), dpi=_DPI, facecolor=colour(PAPER))
     handles: list[Artist] = []

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from torch import Tensor
+
+from lightning_xai.render.colormap import Pixels
 
 
-def pixels(figure: Figure) -> Tensor:
+def pixels(figure: Figure) -> Pixels:
     """(H, W, 3) uint8."""
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
-    width, height = canvas.get_width_height()
-    held = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
-    return held.view(height, width, 4)[..., :3]
+    return np.array(canvas.buffer_rgba())[..., :3]
 
 
 def colour(rgb: tuple[int, int, int]) -> tuple[float, float, float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import numpy as np
 
 from lightning_xai.render import text
+from lightning_xai.render.colormap import Pixels
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.layout import CAPTION, SMALL, below, beside, blank, framed, left, padded
 from lightning_xai.render.overlay import enlarged, overlaid, reduced
@@ -14,15 +15,16 @@ _CAPTION_WIDTH, _GAP = 140, 4
 
 
 @draw.register(Filmstrip)
-def draw_filmstrip(picture: Filmstrip) -> Tensor:
+def draw_filmstrip(picture: Filmstrip) -> Pixels:
     """Caption, image, and the heatmaps from the first reading to the last: (H, W, 3) uint8."""
     samples, readings = picture.maps.shape[:2]
     side = 128 if readings <= 8 else 96
     small = reduced(picture.images, side)
     images = enlarged(small, side)
-    heated = overlaid(small.repeat_interleave(readings, 0), picture.maps.flatten(0, 1), picture.scale, side)
+    maps = np.asarray(picture.maps)
+    heated = overlaid(small.repeat(readings, 0), maps.reshape(-1, *maps.shape[2:]), picture.scale, side)
     # Logged again with every reading: without its two lowest bits a strip of photographs is 40% smaller.
-    heated = (heated & 0xFC).view(samples, readings, *heated.shape[1:])
+    heated = (heated & 0xFC).reshape(samples, readings, *heated.shape[1:])
     # Room for the headings, however narrow the images are.
     cell = max(images.shape[2], 64)
 

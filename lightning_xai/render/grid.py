@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor
-
 from lightning_xai.render import text
+from lightning_xai.render.colormap import Pixels
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.layout import CAPTION, below, beside, framed, padded
 from lightning_xai.render.overlay import enlarged, overlaid, reduced
@@ -16,7 +15,7 @@ _SIDE, _CAPTION_WIDTH, _GAP, _WIDTH = 192, 128, 8, 1600
 
 
 @draw.register(Grid)
-def draw_grid(picture: Grid) -> Tensor:
+def draw_grid(picture: Grid) -> Pixels:
     """Image, heatmap and caption of each sample; wraps into several rows of columns: (H, W, 3) uint8."""
     small = reduced(picture.images, _SIDE)
     images = enlarged(small, _SIDE)

@@ -4,56 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from lightning_xai.render import text
-from lightning_xai.render.colormap import blend, flat
+from lightning_xai.render.colormap import Floats, Pixels, blend, flat
 from lightning_xai.render.text import FAINT, INK, PAPER
 
-Paint = Callable[[Tensor, Tensor], Tensor]
+Paint = Callable[[Floats, Floats], Pixels]
 TITLE, CAPTION, SMALL = 15, 12, 11
 _NARROWEST, _MARGIN = 400, 14
 
 
-def blank(height: int, width: int) -> Tensor:
+def blank(height: int, width: int) -> Pixels:
     """Background."""
-    return torch.tensor(PAPER, dtype=torch.uint8, device="cpu").expand(height, width, 3)
+    return np.broadcast_to(np.array(PAPER, np.uint8), (height, width, 3))
 
 
-def padded(tile: Tensor, height: int, width: int, *, middle: bool = False) -> Tensor:
+def padded(tile: Pixels, height: int, width: int, *, middle: bool = False) -> Pixels:
     """The tile in the middle of a background at least this large; at its top unless ``middle``."""
     height, width = max(height, tile.shape[0]), max(width, tile.shape[1])
-    canvas = blank(height, width).clone()
+    canvas = blank(height, width).copy()
     top = (height - tile.shape[0]) // 2 if middle else 0
     left = (width - tile.shape[1]) // 2
     canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     return canvas
 
 
-def left(tile: Tensor, width: int) -> Tensor:
+def left(tile: Pixels, width: int) -> Pixels:
     """The tile at the left of a background of at least this width."""
-    return torch.cat([tile, blank(tile.shape[0], max(0, width - tile.shape[1]))], 1)
+    return np.concatenate([tile, blank(tile.shape[0], max(0, width - tile.shape[1]))], 1)
 
 
-def beside(tiles: Sequence[Tensor], gap: int, *, middle: bool = False) -> Tensor:
+def beside(tiles: Sequence[Pixels], gap: int, *, middle: bool = False) -> Pixels:
     """Tiles in a row, as high as the highest."""
     height = max(tile.shape[0] for tile in tiles)
     parts = [padded(tile, height, 0, middle=middle) for tile in tiles]
     spaced = [part for tile in parts for part in (tile, blank(height, gap))]
-    return torch.cat(spaced[:-1], 1)
+    return np.concatenate(spaced[:-1], 1)
 
 
-def below(tiles: Sequence[Tensor], gap: int) -> Tensor:
+def below(tiles: Sequence[Pixels], gap: int) -> Pixels:
     """Tiles in a column, left-aligned, as wide as the widest."""
     width = max(tile.shape[1] for tile in tiles)
     spaced = [part for tile in tiles for part in (left(tile, width), blank(gap, width))]
-    return torch.cat(spaced[:-1], 0)
+    return np.concatenate(spaced[:-1], 0)
 
 
-def legend(scale: float | None, base: float, paint: Paint) -> Tensor:
+def legend(scale: float | None, base: float, paint: Paint) -> Pixels:
     """The colours as they look over a grey of 0 to 255, with the values they begin and end at."""
-    values = torch.linspace(0, 1, 120, dtype=torch.float32, device="cpu").expand(12, 120)
+    values = np.broadcast_to(np.linspace(0, 1, 120, dtype=np.float32), (12, 120))
     bar = paint(flat(base, 12, 120), values)
     if scale is None:
         first, last = "each map on its own scale:  0", "maximum"
@@ -62,11 +61,11 @@ def legend(scale: float | None, base: float, paint: Paint) -> Tensor:
     return beside([_label(first), bar, _label(last)], 8, middle=True)
 
 
-def _label(line: str) -> Tensor:
+def _label(line: str) -> Pixels:
     return text.block(line, text.measure(line, SMALL), SMALL, rows=1, ink=FAINT)
 
 
-def framed(title: str, scale: float | None, body: Tensor, *, base: float = 118.0, paint: Paint = blend) -> Tensor:
+def framed(title: str, scale: float | None, body: Pixels, *, base: float = 118.0, paint: Paint = blend) -> Pixels:
     """A body under its title and legend, with a margin all round."""
     key = legend(scale, base, paint)
     width = max(body.shape[1], _NARROWEST)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from lightning_xai.render import text
-from lightning_xai.render.colormap import flat, on_paper
+from lightning_xai.render.colormap import Floats, Pixels, flat, on_paper
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.layout import CAPTION, SMALL, below, beside, blank, framed, padded
 from lightning_xai.render.overlay import notes, strength
@@ -24,16 +23,18 @@ _BASE = float(PAPER[0]) - 7  # a panel stands out from the page
 
 
 @draw.register(Matrix)
-def draw_matrix(picture: Matrix) -> Tensor:
+def draw_matrix(picture: Matrix) -> Pixels:
     """One band a sample: queries downwards, keys to the right: (H, W, 3) uint8."""
     bands = []
-    for maps, rows, columns, caption in zip(picture.maps, picture.rows, picture.columns, picture.captions, strict=True):
+    for maps, rows, columns, caption in zip(
+        map(np.asarray, picture.maps), picture.rows, picture.columns, picture.captions, strict=True
+    ):
         named = bool(rows and columns) and max(maps.shape[1:]) <= _NAMED
         cell = _CELL if named else max(1, _SIDE // max(maps.shape[1:]))
         values = strength(maps, None)
         panels = [_cells(value, cell, note) for value, note in zip(values, notes(maps), strict=True)]
         left = _names(rows, cell) if named else blank(1, 1)
-        top = _names(columns, cell).rot90(1, (0, 1)) if named else None
+        top = np.rot90(_names(columns, cell)) if named else None
         wide = panels[0].shape[1]
         heads = []
         for head, panel in enumerate(panels):
@@ -50,20 +51,20 @@ def draw_matrix(picture: Matrix) -> Tensor:
     return framed(picture.title, None, below([axes, below(bands, 24)], 10), base=_BASE, paint=on_paper)
 
 
-def _line(names: Tensor, panels: Sequence[Tensor]) -> Tensor:
+def _line(names: Pixels, panels: Sequence[Pixels]) -> Pixels:
     """Panels beside each other, the names of the queries at the foot of their left."""
     high = panels[0].shape[0]
-    column = torch.cat([blank(max(0, high - names.shape[0]), names.shape[1]), names])[:high]
-    return torch.cat([column, blank(high, 4), beside(panels, _GAP)], 1)
+    column = np.concatenate([blank(max(0, high - names.shape[0]), names.shape[1]), names])[:high]
+    return np.concatenate([column, blank(high, 4), beside(panels, _GAP)], 1)
 
 
-def _cells(values: Tensor, cell: int, note: str) -> Tensor:
+def _cells(values: Floats, cell: int, note: str) -> Pixels:
     panel = on_paper(flat(_BASE, *values.shape), values)
-    panel = panel.repeat_interleave(cell, 0).repeat_interleave(cell, 1)
+    panel = panel.repeat(cell, 0).repeat(cell, 1)
     return text.stamp(panel, note) if note else panel
 
 
-def _names(tokens: Sequence[str], cell: int) -> Tensor:
+def _names(tokens: Sequence[str], cell: int) -> Pixels:
     """The tokens below each other, a cell high each, right-aligned."""
     words = [text.shorten(shown(token), _LABEL, SMALL) for token in tokens]
     width = max(text.measure(word, SMALL) for word in words) + 4
@@ -71,5 +72,5 @@ def _names(tokens: Sequence[str], cell: int) -> Tensor:
     for word in words:
         line = text.block(word, text.measure(word, SMALL), SMALL, rows=1, ink=FAINT)[:cell]
         line = padded(line, cell, 0, middle=True)
-        rows.append(torch.cat([blank(cell, width - line.shape[1] - 4), line, blank(cell, 4)], 1))
-    return torch.cat(rows)
+        rows.append(np.concatenate([blank(cell, width - line.shape[1] - 4), line, blank(cell, 4)], 1))
+    return np.concatenate(rows)

@@ -3,86 +3,100 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+from PIL import Image
 
 from lightning_xai.render import text
-from lightning_xai.render.colormap import blend
+from lightning_xai.render.colormap import Floats, Pixels, blend
 from lightning_xai.render.dispatch import draw
 from lightning_xai.report import Overlay
 
 SIDE = 224
-_LUMA = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float32, device="cpu")
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @draw.register(Overlay)
-def draw_overlay(picture: Overlay) -> Tensor:
+def draw_overlay(picture: Overlay) -> Pixels:
     """The heatmap alone, on its image in grey: (H, W, 3) uint8."""
-    return overlaid(picture.image.unsqueeze(0), picture.map.unsqueeze(0), picture.scale, SIDE)[0]
+    return overlaid(np.asarray(picture.image)[None], np.asarray(picture.map)[None], picture.scale, SIDE)[0]
 
 
-def overlaid(images: Tensor, maps: Tensor, scale: float | None, side: int) -> Tensor:
+def overlaid(images: Any, maps: Any, scale: float | None, side: int) -> Pixels:
     """Maps (N, h, w) float over images (N, H, W, 3) uint8, fitted to ``side`` -> (N, H', W', 3) uint8.
 
     The image turns grey, so that every hue is relevance. A map without relevance says so, and so does one
     that is not finite.
     """
     images = reduced(images, side)
-    grey = (images.float() @ _LUMA).unsqueeze(-1).expand(*images.shape)
+    grey = (images.astype(np.float32) @ _LUMA)[..., None].repeat(3, -1)
     values = stretched(strength(maps, scale), images.shape[1], images.shape[2])
-    pictures = enlarged(blend(0.72 * grey + 30, values), side)
+    pictures = enlarged(blend(np.float32(0.72) * grey + np.float32(30), values), side)
     for row, note in enumerate(notes(maps)):
         if note:
             pictures[row] = text.stamp(pictures[row], note)
     return pictures
 
 
-def reduced(images: Tensor, side: int) -> Tensor:
+def reduced(images: Any, side: int) -> Pixels:
     """Images (N, H, W, 3) uint8 no longer than ``side``, averaged where they shrink."""
+    images = np.asarray(images)
     height, width = images.shape[1:3]
     longer = max(height, width)
     if longer <= side:
         return images
     size = (max(1, round(height * side / longer)), max(1, round(width * side / longer)))
-    channels_first = images.permute(0, 3, 1, 2).float()
-    small = F.interpolate(channels_first, size, mode="bilinear", antialias=True, align_corners=False)
-    return small.permute(0, 2, 3, 1).round().clamp(0, 255).to(torch.uint8)
+    channels = images.transpose(0, 3, 1, 2).reshape(-1, height, width).astype(np.float32)
+    small = _resized(channels, *size).reshape(len(images), 3, *size).transpose(0, 2, 3, 1)
+    return np.clip(np.rint(small), 0, 255).astype(np.uint8)
 
 
-def enlarged(images: Tensor, side: int) -> Tensor:
+def enlarged(images: Pixels, side: int) -> Pixels:
     """Images (N, H, W, 3) as many whole times larger as ``side`` allows: every pixel stays a square."""
     factor = max(1, side // max(images.shape[1:3]))
-    return images.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+    return images.repeat(factor, 1).repeat(factor, 2)
 
 
-def notes(maps: Tensor) -> list[str]:
+def notes(maps: Any) -> list[str]:
     """What is to be said of each map (N, ...): ``"NaN"``, ``"no relevance"``, or nothing."""
-    flat = maps.flatten(1)
-    finite = flat.isfinite().all(1).tolist()
-    some = (flat > 0).any(1).tolist()
-    return ["NaN" if not f else "" if s else "no relevance" for f, s in zip(finite, some, strict=True)]
+    flat = _floats(maps).reshape(len(maps), -1)
+    return ["NaN" if not np.isfinite(row).all() else "" if (row > 0).any() else "no relevance" for row in flat]
 
 
-def strength(maps: Tensor, scale: float | None) -> Tensor:
+def strength(maps: Any, scale: float | None) -> Floats:
     """Maps (N, ...) as values in [0, 1] of their scale, float32; maps that are not finite are 0.
 
     A scale that measures nothing (zero, negative, not finite) gives way to the largest value of the maps.
     """
-    maps = maps.detach().to("cpu", torch.float32)
-    finite = maps.flatten(1).isfinite().all(1).view(-1, *[1] * (maps.dim() - 1))
-    maps = torch.where(finite, maps, 0).clamp_min(0)
+    maps = _floats(maps)
+    one_each = (len(maps), *[1] * (maps.ndim - 1))
+    finite = np.isfinite(maps.reshape(len(maps), -1)).all(1).reshape(one_each)
+    maps = np.where(finite, maps, np.float32(0)).clip(0)
     if scale is None:
-        tops = maps.flatten(1).amax(1).view_as(finite)
+        tops = maps.reshape(len(maps), -1).max(1).reshape(one_each)
     elif math.isfinite(scale) and scale > 0:
-        tops = maps.new_tensor(scale)
+        tops = np.float32(scale)
     else:
         tops = maps.max()
-    return (maps / torch.where(tops > 0, tops, 1)).clamp_max(1)
+    return (maps / np.where(tops > 0, tops, np.float32(1))).clip(max=1)
 
 
-def stretched(values: Tensor, height: int, width: int) -> Tensor:
+def stretched(values: Any, height: int, width: int) -> Floats:
     """Values (N, h, w) -> (N, height, width), bilinear; averaged where they shrink."""
-    resized = F.interpolate(values.unsqueeze(1), (height, width), mode="bilinear", antialias=True, align_corners=False)
-    return resized.squeeze(1).clamp(0, 1)
+    return _resized(_floats(values), height, width).clip(0, 1)
+
+
+def _floats(values: Any) -> Floats:
+    if hasattr(values, "detach"):  # a tensor, maybe of a precision that numpy does not have
+        values = values.detach().cpu().float()
+    return np.asarray(values).astype(np.float32)
+
+
+def _resized(planes: Floats, height: int, width: int) -> Floats:
+    # Pillow's filter widens where it shrinks
+    made: Sequence[Floats] = [
+        np.asarray(Image.fromarray(plane, "F").resize((width, height), Image.Resampling.BILINEAR)) for plane in planes
+    ]
+    return np.stack(made)

@@ -1,4 +1,4 @@
-"""Text as tensors: measured, wrapped and shortened so that it always fits its width."""
+"""Text as pixels: measured, wrapped and shortened so that it always fits its width."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 
 import matplotlib
-import torch
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+
+from lightning_xai.render.colormap import Pixels
 
 PAPER = (247, 247, 248)
 INK = (32, 33, 36)
@@ -86,7 +87,7 @@ def block(
     center: bool = False,
     ink: tuple[int, int, int] = INK,
     paper: tuple[int, int, int] = PAPER,
-) -> Tensor:
+) -> Pixels:
     """A text in a box as high as it needs: (h, width, 3) uint8."""
     parts = lines(text, width, size, rows=rows, bold=bold)
     step = line_height(size, bold)
@@ -98,7 +99,7 @@ def block(
     return from_pillow(image)
 
 
-def stamp(picture: Tensor, text: str) -> Tensor:
+def stamp(picture: Pixels, text: str) -> Pixels:
     """A short label on a plate at the picture's lower edge: (H, W, 3) uint8, a copy."""
     height, width = picture.shape[:2]
     size = next((size for size in (12, 11, 10, 9, 8) if measure(text, size) + 8 <= width), 8)
@@ -107,12 +108,11 @@ def stamp(picture: Tensor, text: str) -> Tensor:
     plate = plate[:height]
     top = max(0, height - plate.shape[0] - 4)
     left = (width - plate_width) // 2
-    stamped = picture.clone()
+    stamped = picture.copy()
     stamped[top : top + plate.shape[0], left : left + plate_width] = plate
     return stamped
 
 
-def from_pillow(image: Image.Image) -> Tensor:
+def from_pillow(image: Image.Image) -> Pixels:
     """An RGB image -> (H, W, 3) uint8."""
-    flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return flat.view(image.height, image.width, 3)
+    return np.array(image)

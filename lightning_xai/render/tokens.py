@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 from lightning_xai.render import text
-from lightning_xai.render.colormap import flat, on_paper
+from lightning_xai.render.colormap import Floats, Pixels, flat, on_paper
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.layout import CAPTION, SMALL, below, beside, blank, framed, left
 from lightning_xai.render.overlay import strength
@@ -18,11 +17,11 @@ from lightning_xai.report import Tokens
 
 _WIDTH, _CAPTION, _SIZE, _PAD, _GAP = 1080, 400, 13, 4, 2
 _BASE = float(PAPER[0])
-_LUMA = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float32, device="cpu")
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @draw.register(Tokens)
-def draw_tokens(picture: Tokens) -> Tensor:
+def draw_tokens(picture: Tokens) -> Pixels:
     """Each sample's caption, and below it a line of its tokens for each reading: (H, W, 3) uint8."""
     margin = max((text.measure(line, SMALL) for line in picture.lines), default=0) + 12
     width = min(_WIDTH - margin, max(_natural(tokens) for tokens in picture.tokens))
@@ -31,7 +30,7 @@ def draw_tokens(picture: Tokens) -> Tensor:
         heading = "   ".join(caption.split("\n"))
         lines = [text.block(heading, max(margin + width, _CAPTION), CAPTION, ink=INK, bold=True)] if heading else []
         boxes = [shown(token) for token in tokens]
-        for line, row in zip(picture.lines, strength(weights[:, None], picture.scale)[:, 0], strict=True):
+        for line, row in zip(picture.lines, strength(np.asarray(weights)[:, None], picture.scale)[:, 0], strict=True):
             label = text.block(line, margin - 8, SMALL, rows=1, ink=FAINT)
             label = left(below([blank(4, 1), label], 0), margin)
             lines.append(beside([label, coloured(boxes, row, width)], 0))
@@ -49,10 +48,10 @@ def _natural(tokens: Sequence[str]) -> int:
     return sum(text.measure(shown(token), _SIZE) + 2 * _PAD + _GAP for token in tokens)
 
 
-def coloured(tokens: Sequence[str], weights: Tensor, width: int) -> Tensor:
+def coloured(tokens: Sequence[str], weights: Floats, width: int) -> Pixels:
     """Tokens on plates of their colours, wrapped to a width: (H, width, 3) uint8."""
     colors = on_paper(flat(_BASE, len(tokens)), weights)
-    dark = colors.float() @ _LUMA < 140
+    dark = colors.astype(np.float32) @ _LUMA < 140
     height = text.line_height(_SIZE) + 4
     places = []
     x = y = 0

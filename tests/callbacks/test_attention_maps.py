@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_xai import AttentionMaps, Probe, load_run
 from lightning_xai.callbacks.attention_passes import of_real_queries, without_own
 from lightning_xai.callbacks.attention_places import Windows
-from lightning_xai.callbacks.revive import revive
 from lightning_xai.callbacks.sequences import LONGEST, is_special, placed_tokens
+from lightning_xai.compare.earlier import revive
 from lightning_xai.functional import attention_entropy, attention_maps, attention_relevance, attention_rollout
 from lightning_xai.functional.attention_scalars import mean_of
 from lightning_xai.render import draw

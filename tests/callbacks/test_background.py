@@ -321,7 +321,7 @@ def test_a_killed_run_can_be_read(tmp_path):
     with subprocess.Popen([sys.executable, "-W", "ignore", "-c", KILLED, tmp_path], cwd=root) as run:
         try:
             deadline = time.monotonic() + 120
-            while len(list(tmp_path.rglob("grad_cam/*.pt"))) < 20:
+            while len(list(tmp_path.rglob("grad_cam/*.npz"))) < 20:
                 assert run.poll() is None and time.monotonic() < deadline
                 time.sleep(0.02)
         finally:

@@ -534,12 +534,12 @@ def test_a_file_in_the_place_of_the_store_costs_the_store_alone(tmp_path):
 def test_a_folder_that_vanishes_is_made_again(tmp_path):
     class Tidy(pl.Callback):
         def on_train_epoch_start(self, trainer, pl_module):
-            for file in tmp_path.rglob("xai/grad_cam/*.pt"):
+            for file in tmp_path.rglob("xai/grad_cam/*.npz"):
                 file.unlink()
 
     callback = GradCAM(on_error="raise")
     trainer(tmp_path, Tidy(), callback, max_epochs=3).fit(classifier(), loader(), loader(8, seed=1))
-    assert len(list(tmp_path.rglob("xai/grad_cam/*.pt"))) == 1
+    assert len(list(tmp_path.rglob("xai/grad_cam/*.npz"))) == 1
     assert len(events(tmp_path)[1][TAG]) == 3
 
 
@@ -558,7 +558,7 @@ def test_a_logger_that_takes_no_pictures_costs_the_pictures_alone(tmp_path):
     scalars, images = events(tmp_path)
     assert TAG not in images
     assert len(scalars[f"{TAG}/drift"]) == 3
-    assert len(list(tmp_path.rglob("xai/grad_cam/*.pt"))) == 3
+    assert len(list(tmp_path.rglob("xai/grad_cam/*.npz"))) == 3
 
 
 def test_a_logger_that_cannot_be_opened_is_said_and_the_run_goes_on(tmp_path):

@@ -79,7 +79,7 @@ def test_a_validation_leaves_a_damaged_store_where_it_is(tmp_path):
     with pytest.warns(RuntimeWarning, match="so the readings go to"):
         logger = CSVLogger(tmp_path, name="", version="0")
         trainer(tmp_path, cam(), logger=logger).validate(classifier(), loader(8, seed=1), verbose=False)
-    assert path.read_text() == "{" and len(list(tmp_path.glob("xai/version_0/*/validate-*.pt"))) == 1
+    assert path.read_text() == "{" and len(list(tmp_path.glob("xai/version_0/*/validate-*.npz"))) == 1
 
 
 def cut(path):
@@ -103,7 +103,7 @@ class Harm(pl.Callback):
 
     def on_train_epoch_start(self, trainer, pl_module):
         if trainer.current_epoch == self.epoch:
-            self.harm(self.root / "0" / "xai" / NAME / "3-0.pt")
+            self.harm(self.root / "0" / "xai" / NAME / "3-0.npz")
 
 
 def state_in(path):
@@ -125,13 +125,13 @@ def test_a_reading_that_is_damaged_while_training_costs_the_run_nothing(tmp_path
 @pytest.mark.parametrize("harm", [cut, folder, newer])
 def test_a_damaged_reading_is_made_whole_by_the_checkpoint(tmp_path, harm):
     run(tmp_path, cam())
-    path = tmp_path / "0" / "xai" / NAME / "3-0.pt"
+    path = tmp_path / "0" / "xai" / NAME / "3-0.npz"
     harm(path)
     again = cam()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run(tmp_path, again, max_epochs=3, ckpt_path=tmp_path / "checkpoints" / "epoch=1.ckpt")
-    assert any("3-0.pt cannot be read" in text for text in told(caught))
+    assert any("3-0.npz cannot be read" in text for text in told(caught))
     assert epochs(again.state.history.readings) == [0, 1, 2]
 
 

@@ -149,12 +149,12 @@ def test_a_run_in_an_old_one_s_folder_is_its_own(tmp_path, same_logger, validate
 def test_a_validation_alone_leaves_the_run_of_its_folder_as_it_is(tmp_path):
     run(tmp_path, cam())
     folder = tmp_path / "0" / "xai"
-    before = {path: path.read_bytes() for path in [folder / "manifest.json", *folder.rglob(f"{NAME}/*.pt")]}
+    before = {path: path.read_bytes() for path in [folder / "manifest.json", *folder.rglob(f"{NAME}/*.npz")]}
     trainer(tmp_path, cam(class_names=list("abcd")), logger=csv(tmp_path)).validate(
         classifier(), loader(12, seed=7), verbose=False
     )
     assert {path: path.read_bytes() for path in before} == before
-    assert list(folder.glob(f"{NAME}/validate-*.pt")) and not (tmp_path / "0" / "xai-before-1").exists()
+    assert list(folder.glob(f"{NAME}/validate-*.npz")) and not (tmp_path / "0" / "xai-before-1").exists()
 
 
 def test_a_validation_and_the_fit_after_it_are_one_run(tmp_path):

@@ -326,7 +326,7 @@ def test_readings_that_vanish_while_training_fail_neither_pictures_nor_checkpoin
 def test_a_broken_store_costs_the_history_and_not_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(states, "KEPT_BYTES", 1000)
     run(tmp_path, GradCAM(probe_size=4), 1)
-    for file in (tmp_path / "0" / "xai").rglob("*.pt"):
+    for file in (tmp_path / "0" / "xai").rglob("*.npz"):
         file.write_bytes(b"not a file of torch")
     resumed = GradCAM(probe_size=4)
     with pytest.warns(RuntimeWarning, match="could not be taken over whole"):
@@ -379,4 +379,4 @@ def test_readings_of_an_unrelated_run_in_the_folder_are_set_aside(tmp_path):
     state = {"store": str(other.folder), "moments": [[0, 10], [1, 20]], "readings": []}
     history.resume(state, step=10, main_process=True)
     assert [reading.step for reading in history.readings] == [10]
-    assert (store.folder / "grad_cam-before-1" / "50-0.pt").exists()
+    assert (store.folder / "grad_cam-before-1" / "50-0.npz").exists()

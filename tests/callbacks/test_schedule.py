@@ -277,7 +277,7 @@ def test_validate_and_test_take_one_reading_beside_the_history(tmp_path, stage):
     (metrics,) = getattr(run, stage)(model, validation(), verbose=False)
     assert f"{TAG}/drift" in metrics
     (store,) = tmp_path.rglob("xai/grad_cam")
-    assert sorted(file.name for file in store.iterdir()) == ["3-0.pt", "6-0.pt", f"{stage}-6-0.pt"]
+    assert sorted(file.name for file in store.iterdir()) == ["3-0.npz", "6-0.npz", f"{stage}-6-0.npz"]
     assert [reading.epoch for reading in load_run(tmp_path).readings["grad_cam"]] == [0, 1]
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_xai import TCAV, Concept, Probe, load_run
-from lightning_xai.callbacks.revive import revive
+from lightning_xai.compare.earlier import revive
 from lightning_xai.report import Curves
 
 from .nets import CLASSES, SIZE, Classifier, Samples, classifier, events, loader, trainer
@@ -422,7 +422,7 @@ def test_another_process_reports_the_same_from_the_store(tmp_path):
     callback = tcav(randoms=images(60, seed=3), concepts=[Concept("bright", bright()), Concept("dark", -bright())])
     metrics = fit(tmp_path, callback, max_epochs=3).callback_metrics
     code = (
-        "import json, sys; from lightning_xai.callbacks.revive import revive\n"
+        "import json, sys; from lightning_xai.compare.earlier import revive\n"
         "from lightning_xai.store import load_run\n"
         "run = load_run(sys.argv[1]); history = run.readings['tcav']\n"
         "report = revive(run.callbacks['tcav']).report(run.probes['tcav'], history)\n"

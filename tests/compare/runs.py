@@ -1,16 +1,15 @@
 """Runs written straight into stores, without training."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from lightning_xai.callbacks import GradCAM
 from lightning_xai.callbacks.flow.opening import describe
-from lightning_xai.callbacks.revive import KINDS
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
-from lightning_xai.report import Curve, Curves, Report, Traces
+from lightning_xai.report import Curve, Curves, Report, Scalar, Traces
 from lightning_xai.store import RunStore
 
 CLASSES = ["cat", "dog", "emu"]
@@ -53,18 +52,15 @@ def write(
     callback = kind(name=name)
     callback.layer_names = dict.fromkeys(layers, "features")
     describe(callback, store, store.add_probe(explained))
+    history = []
     for place, epoch in enumerate(epochs):
         held = readings[place] if readings else measured(seed + place, len(explained), layers=layers)
         step = steps[place] if steps else 10 * (epoch + 1)
-        store.add(name or "grad_cam", Reading(epoch, step, held))
+        history.append(Reading(epoch, step, held))
+        report = callback.report(explained, history)
+        history[-1] = replace(history[-1], scalars=report.scalars)
+        store.add(name or "grad_cam", history[-1], report=report)
     return folder
-
-
-def write_curious(folder, monkeypatch):
-    """A run of `Curious`, as if it were one of the library's own."""
-    monkeypatch.setattr(Curious, "__module__", "lightning_xai.callbacks.curious")
-    monkeypatch.setitem(KINDS, "Curious", Curious)
-    return write(folder, name="curious", kind=Curious)
 
 
 def silent():
@@ -79,14 +75,21 @@ def silent():
 class Curious(GradCAM):
     """Reports curves with a band, and a picture that is no heatmap over an image."""
 
+    scalars = (
+        Scalar("{layer}/effect", "how much", "{layer}/effect_lower", "{layer}/effect_upper", leads=True),
+        Scalar("{layer}/effect_lower", "of chance"),
+        Scalar("{layer}/effect_upper", "of chance"),
+    )
+
     def report(self, probe, history):
         values = [float(reading.measured.shared["peak/auto"]) for reading in history]
         scalars = {"xai/curious/auto/effect": values[-1]}
         scalars |= {f"xai/curious/auto/effect_{end}": values[-1] + by for end, by in (("lower", -1), ("upper", 1))}
         lower, upper = [v - 1 for v in values], [v + 1 for v in values]
-        curve = Curve("stripes", values, lower, upper, [v > 2 for v in values])
+        curve = Curve("stripes", values, lower, upper, [v > 2 for v in values], tag="xai/curious/auto/effect")
+        lines = history[-1].measured.rows["maps/auto"].mean(1)
         pictures = {
             "xai/curious/auto/effects": Curves({"cat": [curve]}, range(len(values)), "epoch", "logits", "effects"),
-            "xai/curious/auto": Traces(None, measured.rows["maps/auto"].mean(1), ["x"] * len(probe), None, "traces"),
+            "xai/curious/auto": Traces(None, lines, ["x"] * len(probe), None, "traces"),
         }
         return Report(history[-1].epoch, scalars, pictures)

@@ -178,7 +178,7 @@ def test_a_callback_that_a_run_lacks_is_said(show, browser, tmp_path):
 
 
 def test_pictures_of_other_kinds_are_shown_and_chance_is_hollow(show, browser, tmp_path, monkeypatch):
-    show(runs.write_curious(tmp_path / "a", monkeypatch))
+    show(runs.write(tmp_path / "a", name="curious", kind=runs.Curious))
     last = browser.run("return document.querySelector('.drawn').src")
     set_slider(browser, 0)
     assert last.startswith("data:image/png") and browser.run("return document.querySelector('.drawn').src") != last

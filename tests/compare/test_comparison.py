@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy
 import pytest
-import torch
 
 from lightning_xai.callbacks import GradCAM
 from lightning_xai.compare import comparison, gather
 from lightning_xai.compare.comparison import run_names
-from lightning_xai.reading import Measured
 from lightning_xai.store import load_run
 from tests.compare import runs
 
@@ -38,9 +37,10 @@ def test_each_moment_is_the_report_that_was_logged(tmp_path):
         report = expected(folder, place)
         grid, rows = report.pictures["xai/grad_cam/auto"], report.tables["xai/grad_cam/auto/samples"]
         heat = moment.heats["xai/grad_cam/auto"]
-        assert moment.scalars == report.scalars
-        assert heat.maps.equal(grid.maps) and heat.scale == grid.scale and heat.title == grid.title
-        assert torch.stack([found.gallery.pictures[i] for i in heat.images]).equal(grid.images)
+        assert moment.scalars == pytest.approx(report.scalars, abs=2e-3)
+        numpy.testing.assert_allclose(heat.maps, grid.maps, atol=1e-3 * float(grid.maps.max()))
+        assert heat.scale == pytest.approx(grid.scale, rel=1e-3) and heat.title == grid.title
+        numpy.testing.assert_array_equal([found.gallery.pictures[i] for i in heat.images], grid.images)
         assert list(heat.labels) == [row.label for row in rows]
         assert list(heat.answers) == [f"{row.prediction} {row.confidence:.0%}" for row in rows]
         assert list(heat.right) == [row.prediction == row.label for row in rows]
@@ -75,7 +75,7 @@ def test_long_runs_are_thinned_and_say_so(tmp_path, monkeypatch):
     assert track.taken == 40
     for position, place in zip(found.positions, track.at, strict=True):
         # drift is since the reading before, not since the one shown before
-        assert track.moments[place].scalars == expected(folder, position).scalars
+        assert track.moments[place].scalars == pytest.approx(expected(folder, position).scalars, abs=2e-3)
 
 
 def test_large_maps_are_shown_at_fewer_epochs(tmp_path, monkeypatch):
@@ -86,8 +86,8 @@ def test_large_maps_are_shown_at_fewer_epochs(tmp_path, monkeypatch):
 def test_of_a_large_probe_the_first_samples_are_shown(tmp_path):
     found = gather(load(runs.write(tmp_path / "a", runs.probe(samples=40))))
     heat = found.sections[0].tracks[0].moments[0].heats["xai/grad_cam/auto"]
-    assert len(heat.maps) == len(heat.images) == len(heat.labels) == len(heat.answers) == len(heat.right) == 32
-    assert found.notes == ["The first 32 of 40 samples are shown; the curves are of all."]
+    assert len(heat.maps) == len(heat.images) == len(heat.labels) == len(heat.answers) == len(heat.right) == 8
+    assert found.notes == ["The first 8 of 40 samples are shown; the curves are of all."]
 
 
 def test_different_probes_are_known_as_such(tmp_path):
@@ -100,26 +100,25 @@ def test_what_a_run_lacks_is_named(tmp_path):
     one = runs.write(tmp_path / "a")
     other = runs.write(tmp_path / "b", name="late")
     empty = runs.write(tmp_path / "c", epochs=())
-    lost = runs.write(tmp_path / "d")
-    for kept in (lost / "xai" / "probes").iterdir():
-        kept.unlink()
     foreign = runs.write(tmp_path / "e")
     manifest = foreign / "xai" / "manifest.json"
     held = json.loads(manifest.read_text())
     held["callbacks"]["grad_cam"]["class"] = "no_such_module:Callback"
     manifest.write_text(json.dumps(held))
-    sections = {section.name: section for section in gather(load(one, other, empty, lost, foreign)).sections}
+    for kept in (foreign / "xai" / "probes").iterdir():
+        kept.unlink()
+    sections = {section.name: section for section in gather(load(one, other, empty, foreign)).sections}
     assert list(sections) == ["grad_cam", "late"]
-    missing = sections["grad_cam"].missing
-    assert missing["b"] == "the run has no callback of this name"
-    assert missing["c"] == "nothing was read yet"
-    assert missing["d"] == "its probe was not kept"
-    assert "no_such_module" in missing["e"]
-    assert [track is None for track in sections["late"].tracks] == [True, False, True, True, True]
+    assert sections["grad_cam"].missing == {
+        "b": "the run has no callback of this name",
+        "c": "nothing was read yet",
+    }
+    assert sections["grad_cam"].tracks[3] is not None, "a reading says what it is, whoever took it, without its probe"
+    assert [track is None for track in sections["late"].tracks] == [True, False, True, True]
 
 
 def damage(folder, name="grad_cam"):
-    (folder / "xai" / name / "20-0.pt").write_bytes(b"cut short")
+    (folder / "xai" / name / "20-0.npz").write_bytes(b"cut short")
     return folder
 
 
@@ -127,7 +126,7 @@ def test_a_damaged_reading_is_left_out_with_a_note(tmp_path):
     found = gather(load(damage(runs.write(tmp_path / "a")), runs.write(tmp_path / "b")))
     assert [len(track.moments) for track in found.sections[0].tracks] == [2, 3]
     (note,) = found.notes
-    assert str(tmp_path / "a" / "xai" / "grad_cam" / "20-0.pt") in note and "left out" in note
+    assert str(tmp_path / "a" / "xai" / "grad_cam" / "20-0.npz") in note and "left out" in note
 
 
 def test_a_reading_that_is_damaged_after_loading_is_left_out(tmp_path):
@@ -144,11 +143,12 @@ def test_readings_that_are_all_damaged_since_are_said(tmp_path):
     assert section.missing == {"a": "its readings cannot be read any more"} and section.tracks[1] is not None
 
 
-def test_a_run_whose_report_fails_harms_no_other(tmp_path):
-    other = [Measured({"maps/auto": torch.rand(4, 6, 6)}, {})]  # predictions are missing
-    held = load(runs.write(tmp_path / "a", epochs=(0,), readings=other), runs.write(tmp_path / "b"))
-    section = gather(held).sections[0]
-    assert "cannot be shown: KeyError" in section.missing["a"]
+def test_a_run_whose_report_is_damaged_harms_no_other(tmp_path):
+    folder = runs.write(tmp_path / "a", epochs=(0,))
+    for pixels in (folder / "xai" / "arrays").iterdir():
+        pixels.unlink()
+    section = gather(load(folder, runs.write(tmp_path / "b"))).sections[0]
+    assert "10-0.npz cannot be read" in section.missing["a"]
     assert len(section.tracks[1].moments) == 3
 
 
@@ -171,8 +171,8 @@ def test_names_are_short_and_distinct(folders, names):
     assert run_names([Path(folder) for folder in folders]) == names
 
 
-def test_curves_tell_what_chance_explains_and_other_pictures_are_drawn(tmp_path, monkeypatch):
-    folder = runs.write_curious(tmp_path / "a", monkeypatch)
+def test_curves_tell_what_chance_explains_and_other_pictures_are_drawn(tmp_path):
+    folder = runs.write(tmp_path / "a", name="curious", kind=runs.Curious)
     moments = gather(load(folder)).sections[0].tracks[0].moments
     peaks = [moment.scalars["xai/curious/auto/effect"] for moment in moments]
     assert [moment.chance for moment in moments] == [{"xai/curious/auto/effect": peak <= 2} for peak in peaks]

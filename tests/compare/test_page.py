@@ -9,7 +9,6 @@ import torch
 
 from lightning_xai.compare import gather, to_page
 from lightning_xai.compare.encode import encode
-from lightning_xai.report import Report
 from lightning_xai.store import load_run
 from tests.compare import runs
 
@@ -91,22 +90,12 @@ def test_charts_hold_every_scalar_with_shares_first(tmp_path):
         assert chart["lines"] == [{"run": 0, "x": [0, 1, 2], "y": pytest.approx(logged, rel=1e-4)}]
 
 
-@pytest.mark.parametrize(
-    ("scalars", "charts"),
-    [
-        (["c/k/effect", "c/k/effect_lower", "c/k/effect_upper"], {"c/k/effect": True}),
-        (["c/k/score", "c/k/lower", "c/k/upper"], {"c/k/score": True}),
-        (["c/k/score", "c/k/lower"], {"c/k/score": False, "c/k/lower": False}),
-    ],
-)
-def test_bands_belong_to_their_curve(tmp_path, monkeypatch, scalars, charts):
-    def report(self, probe, history):
-        return Report(history[-1].epoch, {f"xai/grad_cam/auto/{name}": 0.5 for name in scalars})
-
-    folder = runs.write(tmp_path / "a")
-    monkeypatch.setattr(runs.GradCAM, "report", report)
+def test_bands_belong_to_their_curve(tmp_path):
+    folder = runs.write(tmp_path / "a", name="curious", kind=runs.Curious)
     (group,) = data(folder)["groups"]
-    assert {chart["name"]: "lower" in chart["lines"][0] for chart in group["charts"]} == charts
+    (chart,) = group["charts"]
+    assert chart["name"] == "effect" and chart["meaning"] == "how much" and chart["leads"]
+    assert {"y", "lower", "upper", "chance"} <= chart["lines"][0].keys()
 
 
 def test_the_page_asks_the_network_for_nothing(tmp_path):

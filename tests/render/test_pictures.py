@@ -5,9 +5,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lightning_xai.render import draw, overlay, text
-from lightning_xai.render.colormap import blend, colorize, table
+from lightning_xai.render import colormap, draw, overlay, text
 from lightning_xai.report import Filmstrip, Grid, Overlay, Picture, Traces
+from tests.support.tensors import all_on_tensors, on_tensors
+
+overlay, text = all_on_tensors(overlay), all_on_tensors(text)
+blend, colorize, table = map(on_tensors, (colormap.blend, colormap.colorize, colormap.table))
 
 
 def grey(n: int, height: int, width: int) -> torch.Tensor:
@@ -209,8 +212,9 @@ def test_drawing_takes_no_random_numbers():
 
 def test_a_picture_is_drawn_once_and_let_go():
     picture = Overlay(grey(1, 8, 8)[0], torch.rand(2, 2), 1.0)
-    drawn = draw(picture)
-    assert draw(picture) is drawn
+    drawn = draw.pixels(picture)
+    assert draw.pixels(picture) is drawn
+    assert torch.equal(draw(picture), torch.from_numpy(drawn))
     pointer = weakref.ref(picture)
     del picture
     gc.collect()

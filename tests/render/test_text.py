@@ -64,7 +64,7 @@ def test_a_stamp_stays_on_its_picture(side):
     import torch
 
     picture = torch.full((side, side, 3), 90, dtype=torch.uint8)
-    stamped = text.stamp(picture, "no relevance")
+    stamped = text.stamp(picture.numpy(), "no relevance")
     assert stamped.shape == picture.shape
-    assert (picture == 90).all()
+    assert bool((picture == 90).all())
     assert (stamped != 90).any()

@@ -1,11 +1,13 @@
 import pytest
 import torch
 
-from lightning_xai.render import draw
-from lightning_xai.render.colormap import on_paper
+from lightning_xai.render import colormap, draw, tokens
 from lightning_xai.render.text import PAPER
-from lightning_xai.render.tokens import coloured, shown
+from lightning_xai.render.tokens import shown
 from lightning_xai.report import Matrix, Tokens
+from tests.support.tensors import on_tensors
+
+on_paper, coloured = on_tensors(colormap.on_paper), on_tensors(tokens.coloured)
 
 
 def paper(picture: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from functools import partial
 from types import MemberDescriptorType
 from typing import Any
 
-from lightning_xai.callbacks.flow.attempt import attempt
+from lightning_xai.attempt import attempt
 from lightning_xai.callbacks.flow.loaders import copied
 from lightning_xai.probe import Probe, per_channel
 

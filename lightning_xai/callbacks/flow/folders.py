@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lightning_xai.callbacks.flow.attempt import attempt
+from lightning_xai.attempt import attempt
 from lightning_xai.callbacks.flow.namespaces import Trainer
 from lightning_xai.callbacks.flow.session import session_of
 from lightning_xai.callbacks.flow.state import Saved

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_xai.callbacks.flow.attempt import attempt
+from lightning_xai.attempt import attempt
 from lightning_xai.manifest import store_of
 from lightning_xai.reading import Measured, Reading, thinned
-from lightning_xai.store import RunStore, reading_from_state, reading_state, unreadable
+from lightning_xai.reading_state import reading_from_state, reading_state
+from lightning_xai.store import RunStore, unreadable
 
 KEPT_READINGS = 16
 KEPT_BYTES = 16 * 2**20

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lightning_xai.attempt import attempt
 from lightning_xai.callbacks.flow import schedule
-from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.flow.folders import store_for
 from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer
 from lightning_xai.callbacks.flow.run import find_forward
@@ -103,6 +104,8 @@ def describe(explanation: Explanation, store: RunStore, fingerprint: str) -> Non
         "settings": explanation.settings(),
         "layers": explanation.layer_names,
         "probe": fingerprint,
+        "tag": explanation.tag,
+        "scalars": [asdict(scalar) for scalar in explanation.declared(explanation.explained)],
     }
     store.describe(explanation.tag.removeprefix("xai/"), entry)
 

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_xai.attempt import attempt
 from lightning_xai.callbacks.flow import opening
-from lightning_xai.callbacks.flow.attempt import attempt
 from lightning_xai.callbacks.flow.measuring import measure
 from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer
 from lightning_xai.callbacks.flow.session import session_of
@@ -61,8 +61,9 @@ def _publish(explanation: Explanation, trainer: Trainer, measured: Measured, ste
     reading = Reading(trainer.current_epoch, trainer.global_step, measured, index)
     report = _report(explanation, probe, reading)
     reading = replace(reading, scalars=dict(report.scalars))
+    explanation.state.logged = dict(report.scalars)  # some know their scalars by now alone
     if history.store is not None:
-        _, error = attempt(partial(_keep, explanation, history.store, reading, stage))
+        _, error = attempt(partial(_keep, explanation, history.store, reading, stage, report))
         if error is not None:
             explanation.warn(error, f"the reading could not be written to {history.store.folder}")
     if stage == "fit":
@@ -114,14 +115,14 @@ def tell_unlogged(explanation: Explanation) -> None:
         explanation.warn(*explanation.state.unlogged.popleft())
 
 
-def _keep(explanation: Explanation, store: RunStore, reading: Reading, stage: str) -> None:
+def _keep(explanation: Explanation, store: RunStore, reading: Reading, stage: str, report: Report) -> None:
     assert explanation.state.probe is not None
     name = explanation.state.history.name
     fingerprint = store.add_probe(explanation.state.probe)
     # a validation may write beside another run, whose callbacks stay described as they were
     if stage == "fit" or name not in store.manifest["callbacks"]:
         opening.describe(explanation, store, fingerprint)
-    store.add(name, _small(reading, explanation.shown), stage)
+    store.add(name, _small(reading, explanation.shown), stage, report)
 
 
 def _small(reading: Reading, shown: int) -> Reading:

@@ -9,7 +9,7 @@ import torch
 from lightning_xai import Concept
 from lightning_xai.callbacks import TCAV, AttentionMaps, GradCAM
 from lightning_xai.callbacks.flow.opening import describe
-from lightning_xai.callbacks.revive import revive
+from lightning_xai.compare.earlier import revive
 from lightning_xai.store import RunStore
 from tests.compare import runs
 

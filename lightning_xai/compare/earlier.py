@@ -1,4 +1,4 @@
-"""An explanation as its run's manifest describes it: to say again what was measured, in another process.
+"""What a store of format 1 says: its readings do not describe themselves, so the callback is made again to report.
 
 A manifest may come from anybody. Nothing that it names is imported: only this library's own callbacks are made, and
 a function among their settings stays a name.
@@ -6,14 +6,20 @@ a function among their settings stays a name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
+
+from torch import Tensor
 
 from lightning_xai.callbacks.attention_maps import AttentionMaps
 from lightning_xai.callbacks.base import Explanation
+from lightning_xai.callbacks.effects import effect_scalars
 from lightning_xai.callbacks.grad_cam import GradCAM
 from lightning_xai.callbacks.tcav import TCAV
+from lightning_xai.probe import Probe
+from lightning_xai.reading import Reading
+from lightning_xai.report import Report
 
 KINDS: dict[str, type[Explanation]] = {kind.__qualname__: kind for kind in (AttentionMaps, GradCAM, TCAV)}
 
@@ -62,3 +68,33 @@ def _stand_in(path: str) -> Callable[..., Any]:
     module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
     stand_in.__module__, stand_in.__qualname__ = module, name
     return stand_in
+
+
+def report_of(entry: Mapping[str, Any], probe: Probe | None, history: Sequence[Reading]) -> Report:
+    """What the callback of a manifest's entry says of the last reading.
+
+    Raises:
+        ValueError: the probe was not kept, or the callback is none of this library's.
+    """
+    if probe is None:
+        raise ValueError("the run's store does not hold the probe that was explained")
+    explanation = revive(entry)
+    if isinstance(explanation, TCAV):
+        history = [replace(reading, scalars=_effects(explanation, reading)) for reading in history]
+        explanation._scored = lambda layer, probe, reading: _scores(layer, reading)  # type: ignore[method-assign]
+    return explanation.report(explanation.displayed(probe), history)
+
+
+def _scores(layer: str, reading: Reading) -> dict[str, Tensor]:
+    """Format 1 holds the scores themselves."""
+    shared = reading.measured.shared
+    return {key.removesuffix(f"/{layer}"): shared[key] for key in shared if key.endswith(f"/{layer}")}
+
+
+def _effects(explanation: TCAV, reading: Reading) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for layer in explanation.layer_names:
+        scores, tags, names = _scores(layer, reading), explanation._class_tags, explanation.concept_names
+        values = effect_scalars(layer, scores, reading.measured.shared, tags, names)
+        numbers |= {f"{explanation.tag}/{layer}/{name}": value for name, value in values.items()}
+    return numbers
