@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from lightning_xai import store
+from lightning_xai.compare.reported import report_of
 from lightning_xai.described import Unknown
 from lightning_xai.reading import Reading
 from lightning_xai.render import data_url, draw
@@ -38,7 +39,7 @@ class ShownReading(Reading):
         """
         now = (self.step, self.index)
         until = [reading for reading in self.history if (reading.step, reading.index) <= now]
-        return store.report_of(self.run, self.name, until)
+        return report_of(self.run, self.name, until)
 
     def _repr_html_(self) -> str:
         return _or_why(self._drawn)
