@@ -13,7 +13,7 @@ from lightning_xai.functional.hooks import tapping
 from lightning_xai.functional.layers import close_matches, find_layers
 from lightning_xai.functional.outputs import Targets
 from lightning_xai.functional.perturbation import ablation_cam, score_cam
-from lightning_xai.functional.request import Move, Request, explaining
+from lightning_xai.functional.request import Move, Request, each_gradient, explaining
 from lightning_xai.functional.spatial import last_spatial_layer
 
 
@@ -110,15 +110,8 @@ def _by_gradient(
 ) -> dict[str, Tensor]:
     with tapping(request.model, layers, request.scores) as (taps, scores):
         moves = {name: request.move(name, layers[name], tap.shape) for name, tap in taps.items()}
-        columns = scores[:, None] if scores.ndim == 1 else scores
         maps: dict[str, list[Tensor]] = {name: [] for name in taps}
-        for index, column in enumerate(columns.unbind(1)):
-            gradients = torch.autograd.grad(
-                column.sum(),
-                list(taps.values()),
-                retain_graph=index + 1 < columns.shape[1],
-                materialize_grads=True,
-            )
+        for gradients in each_gradient(scores, list(taps.values())):
             for (name, tap), gradient in zip(taps.items(), gradients, strict=True):
                 a, g = moves[name](tap.detach()), moves[name](gradient)
                 if g.numel() < gradient.numel() and not g.any() and gradient.any():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -98,6 +98,14 @@ def explaining(
     with inspecting(model):
         run = partial(outputs.call, model) if forward is None else forward
         yield Request(model, run, usable(inputs), usable(targets), reshape)
+
+
+def each_gradient(scores: Tensor, tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """The gradients of each column of (N,) or (N, T) scores at the tensors, from one graph."""
+    columns = scores[:, None] if scores.ndim == 1 else scores
+    for index, column in enumerate(columns.unbind(1)):
+        keep = index + 1 < columns.shape[1]
+        yield torch.autograd.grad(column.sum(), tensors, retain_graph=keep, materialize_grads=True)
 
 
 def input_tensor(inputs: Any) -> Tensor:

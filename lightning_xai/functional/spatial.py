@@ -70,7 +70,7 @@ def _cells_with_gradient(gradient: Tensor) -> int:
 
 
 def _layout_with_cells(calls: list[Call], index: int, input_shape: Size) -> Layout | None:
-    name, module, shape = calls[index]
+    name, module, shape = calls[index][:3]
     try:
         layout = recognise(name, module, shape, input_shape, lambda: calls[:index])
     except ValueError:  # no cells, or windows and the like: an earlier layer is recognised
