@@ -120,12 +120,9 @@ def _channels(shape: tuple[int, ...], calls: list[Call]) -> int | None:
         if features is None or torch.Size(call.taken).numel() != numbers:
             continue
         places = [place for place in range(1, len(shape)) if shape[place] == features]
-        first = hasattr(call.module, "in_channels")
-        if call.taken == shape:
-            return 1 if first else len(shape) - 1
-        if len(places) > 1:  # moved, so not where the layer has them
-            return places[-1] if first else places[0]
-        return places[0] if places else None
+        if not places:
+            return None
+        return places[0] if hasattr(call.module, "in_channels") else places[-1]
     return 1
 
 
