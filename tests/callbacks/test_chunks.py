@@ -152,3 +152,13 @@ def test_a_large_probe_is_counted_whole_and_drawn_in_part(tmp_path):
     files = list((callback.state.history.store.folder / "grad_cam").iterdir())
     assert len(files) >= 2
     assert max(file.stat().st_size for file in files) <= 2 * 2**20
+
+
+def test_of_maps_that_take_more_than_two_mebibytes_the_first_are_stored(tmp_path):
+    images = torch.randn(300, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    callback = Saliency(probe=Probe(images, torch.arange(300) % 4), on_error="raise")
+    run = trainer(tmp_path, callback, logger=False, max_epochs=1)
+    run.fit(classifier(), loader(), loader(8, seed=1))
+    assert last(callback).rows["maps/input"].shape[0] == 300
+    (file,) = (callback.state.history.store.folder / "saliency").iterdir()
+    assert 1.9 * 2**20 < file.stat().st_size < 2.1 * 2**20
