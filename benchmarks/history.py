@@ -3,8 +3,9 @@
     python benchmarks/history.py [--quick] [--epochs 1000]
 
 A tiny net with every callback, which all read at the end of every epoch, and log to TensorBoard: the process time of
-20 late epochs over that of the epochs 10 to 30. Then GradCAM of 2,048 samples on the network of `examples/image_folder.py`
-over the forwards and backwards that it needs, as the training thread is held. CPU time, so that others' work does not count.
+20 late epochs over that of the epochs 10 to 30. Then GradCAM of 2,048 samples, on the network of
+`examples/image_folder.py`, over the forwards and backwards that it needs, as the training thread is held. CPU time, so
+that others' work does not count.
 """
 
 from __future__ import annotations
