@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from lightning_xai.callbacks import TCAV as TCAV
     from lightning_xai.callbacks import AttentionMaps as AttentionMaps
     from lightning_xai.callbacks import GradCAM as GradCAM
+    from lightning_xai.callbacks import Saliency as Saliency
     from lightning_xai.concept import Concept as Concept
     from lightning_xai.notebook import load_run as load_run
     from lightning_xai.probe import Probe as Probe
@@ -20,11 +21,12 @@ _HOMES = {
     "Concept": "lightning_xai.concept",
     "GradCAM": "lightning_xai.callbacks",
     "Probe": "lightning_xai.probe",
+    "Saliency": "lightning_xai.callbacks",
     "TCAV": "lightning_xai.callbacks",
     "load_run": "lightning_xai.notebook",
 }
 
-__all__ = ["TCAV", "AttentionMaps", "Concept", "GradCAM", "Probe", "load_run"]
+__all__ = ["TCAV", "AttentionMaps", "Concept", "GradCAM", "Probe", "Saliency", "load_run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from lightning_xai.callbacks.attention_passes import (
     one_sequence,
     relevance_rows,
 )
-from lightning_xai.callbacks.attention_places import Scene, token_ids
+from lightning_xai.callbacks.attention_places import Scene
 from lightning_xai.callbacks.flow.namespaces import LightningModule
 from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.callbacks.flow.settings import import_object
@@ -25,6 +25,7 @@ from lightning_xai.callbacks.maps import MAP_SCALARS, MASK_SCALARS, Maps, larges
 from lightning_xai.callbacks.sequences import LONGEST, matrix_picture, sequence_picture
 from lightning_xai.functional.attention import attention_maps
 from lightning_xai.functional.attention_scalars import mean_of, share_sums
+from lightning_xai.functional.explained import token_ids
 from lightning_xai.functional.layers import close_matches, find_layers
 from lightning_xai.functional.rollout import attention_rollout
 from lightning_xai.probe import Probe

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from lightning_xai.callbacks.sequences import is_special, placed_tokens
 from lightning_xai.functional.attention_scalars import distance_sums
+from lightning_xai.functional.explained import token_ids
 from lightning_xai.functional.hooks import Call, trace
 from lightning_xai.functional.layers import named_layers
 from lightning_xai.functional.layout import image_size, token_grid
-from lightning_xai.probe import Probe, tensors
+from lightning_xai.probe import Probe
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Scene:
         self.ids = token_ids(probe.inputs)
         self._model, self._forward = model, forward
         lengths = [m.shape[3] for m in maps.values() if len(m) == self.samples]
-        self.real = _real(probe, model, self.ids, max(lengths, default=0))
+        self.real = real_positions(probe, model, self.ids, max(lengths, default=0))
         causal = [layer for layer, m in maps.items() if is_causal(m)]
         mixed = any(len(m) == self.samples and m.shape[2] == m.shape[3] > 1 for m in _before(maps, causal))
         self.decoder = list(maps)[list(maps).index(causal[0]) :] if mixed else []
@@ -180,21 +181,12 @@ class Scene:
         return trace(self._model, self._forward)
 
 
-def token_ids(inputs: Any) -> Tensor | None:
-    """The (N, L) whole numbers among the inputs that stand for tokens, None where there are none."""
-    if isinstance(inputs, Mapping) and isinstance(inputs.get("input_ids"), Tensor):
-        found: Tensor = inputs["input_ids"]
-        return found
-    whole = (torch.long, torch.int32)
-    return next((t for t in tensors(inputs) if t.ndim == 2 and t.dtype in whole), None)
-
-
 def is_causal(maps: Tensor) -> bool:
     """Whether no query of (N, heads, L, L) looks at a later key."""
     return maps.shape[2] == maps.shape[3] > 1 and not bool(maps.triu(1).any())
 
 
-def _real(probe: Probe, model: nn.Module, ids: Tensor | None, length: int) -> Tensor | None:
+def real_positions(probe: Probe, model: nn.Module, ids: Tensor | None, length: int) -> Tensor | None:
     """(N, L) bool on the CPU: by ``attention_mask``, the embedding's ``padding_idx``, or the tokens' own number."""
     mask = probe.inputs.get("attention_mask") if isinstance(probe.inputs, Mapping) else None
     if isinstance(mask, Tensor) and mask.ndim == 2:

@@ -10,9 +10,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from lightning_xai.callbacks.attention_places import real_positions
 from lightning_xai.callbacks.base import Explanation
 from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.callbacks.heatmaps import heatmap_pictures, heatmap_rows, heatmap_scalars
+from lightning_xai.callbacks.sequences import sequence_picture
+from lightning_xai.functional.explained import token_ids
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Picture, Report, Scalar, TableRow
@@ -78,6 +81,10 @@ class Maps(Explanation):
         """The maps, and the largest value of each so far."""
         maps = self.maps(run, probe)
         self.layer_names = self.layer_names or {name: name for name in maps}
+        lengths = [found.shape[1] for found in maps.values() if found.ndim == 2]
+        if lengths and probe.tokens is not None and "real" not in run.rows:
+            real = real_positions(probe, run.model, token_ids(probe.inputs), max(lengths))
+            run.rows |= {} if real is None else {"real": real}
         return Measured({f"maps/{name}": found for name, found in maps.items()}, {}, running_peaks(maps, run.earlier))
 
     def report(self, probe: Probe, history: Sequence[Reading]) -> Report:
@@ -92,7 +99,10 @@ class Maps(Explanation):
             place = "" if real in self.below else f" at {real}"
             title = f"{self.title}{place}, epoch {history[-1].epoch}"
             scalars |= {f"{tag}/{name}": value for name, value in heatmap_scalars(key, probe, history).items()}
-            drawn = heatmap_pictures(key, title, shown, history, scale)
+            if history[-1].measured.rows[key].ndim == 2 and shown.tokens is not None:
+                drawn = {"": sequence_picture(key, title, shown, history, scale)}
+            else:
+                drawn = heatmap_pictures(key, title, shown, history, scale)
             pictures |= {f"{tag}{part}": picture for part, picture in drawn.items()}
             if rows := heatmap_rows(key, shown, history[-1].measured, scale):
                 tables[f"{tag}/samples"] = rows

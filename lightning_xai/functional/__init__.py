@@ -17,6 +17,7 @@ from lightning_xai.functional.layers import find_layers, named_layers
 from lightning_xai.functional.outputs import call, logits, predict, scores
 from lightning_xai.functional.relevance import attention_relevance
 from lightning_xai.functional.rollout import attention_rollout, attention_rollout_rows
+from lightning_xai.functional.saliency import saliency
 from lightning_xai.functional.spatial import last_spatial_layer
 from lightning_xai.functional.tcav import TCAVScores, score_concepts, tcav
 
@@ -42,6 +43,7 @@ __all__ = [
     "logits",
     "named_layers",
     "predict",
+    "saliency",
     "score_concepts",
     "scores",
     "tcav",

@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.functional import outputs
-from lightning_xai.functional.guard import inspecting
 from lightning_xai.functional.hooks import DisconnectedError, record, tapping, trace
 from lightning_xai.functional.layers import find_layers
 from lightning_xai.functional.nested import select, usable
-from lightning_xai.functional.request import Request, input_tensor
+from lightning_xai.functional.request import explaining, input_tensor
 
 Layers = str | nn.Module | Sequence[str | nn.Module]
 
@@ -41,10 +39,9 @@ def activations(
     """
     found = find_layers(model, layers)
     parts: dict[str, list[Tensor]] = {name: [] for name in found}
-    with inspecting(model):
-        run = partial(outputs.call, model) if forward is None else forward
-        for batch, size in _batches(inputs, batch_size):
-            for name, output in record(model, found, partial(run, batch)).items():
+    with explaining(model, inputs, forward=forward) as request:
+        for batch, size in _batches(request.inputs, batch_size):
+            for name, output in record(model, found, partial(request.run, batch)).items():
                 _check_rows(name, output, size)
                 parts[name].append(output)
         if not all(parts.values()):
@@ -77,9 +74,7 @@ def layer_gradients(
         IndexError: a class that the model does not have.
     """
     found = find_layers(model, layers)
-    with inspecting(model):
-        run = partial(outputs.call, model) if forward is None else forward
-        request = Request(model, run, usable(inputs), usable(targets))
+    with explaining(model, inputs, targets, forward) as request:
         samples = request.shape[0]
         if not isinstance(targets, Tensor) or targets.shape != (samples,):
             given = tuple(targets.shape) if isinstance(targets, Tensor) else repr(targets)
@@ -107,9 +102,8 @@ def earlier_layer(
     (name,) = find_layers(model, layer)
     same = (targets == targets.mode().values).nonzero()[:8, 0]
     few, classes = select(inputs, same, len(targets)), targets[same]
-    with inspecting(model):
-        run = partial(outputs.call, model) if forward is None else forward
-        calls = [call.name for call in trace(model, lambda: run(usable(few)))]
+    with explaining(model, few, forward=forward) as request:
+        calls = [call.name for call in trace(model, lambda: request.run(request.inputs))]
     if name not in calls:
         return None
     before = list(dict.fromkeys(reversed(calls[: len(calls) - 1 - calls[::-1].index(name)])))

@@ -8,14 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.functional import outputs
 from lightning_xai.functional.capture import Move, Watching
 from lightning_xai.functional.fused import Fused
-from lightning_xai.functional.guard import inspecting
 from lightning_xai.functional.hooks import following
 from lightning_xai.functional.layers import close_matches, find_layers, named_layers, torchscript_note
-from lightning_xai.functional.nested import usable
-from lightning_xai.functional.request import input_tensor
+from lightning_xai.functional.request import Request, explaining
 
 Extract = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], Tensor]
 
@@ -54,10 +51,10 @@ def attention_maps(
     """
     if heads not in ("each", "mean"):
         raise ValueError(f"heads={heads!r} is unknown; expected 'each' or 'mean'")
-    with inspecting(model):
+    with explaining(model, inputs, forward=forward) as request:
         chosen = None if layers is None else list(find_layers(model, layers))
         extracts = {name: f for layer, f in (extract or {}).items() for name in find_layers(model, layer)}
-        maps = _watch(model, inputs, forward, extracts, layers=chosen, queries=queries, mean=heads == "mean")
+        maps = _watch(request, extracts, layers=chosen, queries=queries, mean=heads == "mean")
     if not maps.found:
         raise ValueError(_none_found(model, maps, chosen))
     return maps.found
@@ -67,32 +64,22 @@ def unused_softmaxes(
     model: nn.Module, inputs: Any, *, forward: Callable[[Any], Any] | None = None
 ) -> list[tuple[str, tuple[int, ...]]]:
     """Module and shape of each softmax that weighs no values: class probabilities, gates, or a missed attention."""
-    with inspecting(model):
-        maps = _watch(model, inputs, forward, {}, layers=[])
+    with explaining(model, inputs, forward=forward) as request:
+        maps = _watch(request, {}, layers=[])
     return [(softmax.name, softmax.shape) for softmax in maps.softmaxes if not softmax.used]
 
 
-def _watch(
-    model: nn.Module,
-    inputs: Any,
-    forward: Callable[[Any], Any] | None,
-    extracts: Mapping[str, Extract],
-    **settings: Any,
-) -> _Maps:
+def _watch(request: Request, extracts: Mapping[str, Extract], **settings: Any) -> _Maps:
     def returned(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if name in extracts:
             maps.seen.append(name)
             maps.add(maps.move()(extracts[name](module, args, kwargs, output)))
 
-    inputs = usable(inputs)
-    with following(model, returned) as running:
-        maps = _Maps(running, input_tensor(inputs).shape[0], **settings)
+    with following(request.model, returned) as running:
+        maps = _Maps(running, request.shape[0], **settings)
         maps.skipped = extracts
         with maps:
-            if forward is None:
-                outputs.call(model, inputs)
-            else:
-                forward(inputs)
+            request.run(request.inputs)
     return maps
 
 

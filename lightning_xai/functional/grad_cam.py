@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.functional import outputs, variants
-from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional import variants
 from lightning_xai.functional.hooks import tapping
 from lightning_xai.functional.layers import close_matches, find_layers
-from lightning_xai.functional.nested import usable
 from lightning_xai.functional.outputs import Targets
 from lightning_xai.functional.perturbation import ablation_cam, score_cam
-from lightning_xai.functional.request import Move, Request
+from lightning_xai.functional.request import Move, Request, each_gradient, explaining
 from lightning_xai.functional.spatial import last_spatial_layer
 
 
@@ -87,13 +84,10 @@ def grad_cam(
     The maps are in `variants`, each with its paper; the first is Selvaraju et al. 2017.
     """
     check_variant(variant)
-    with inspecting(model):
-        inputs, targets = usable(inputs), usable(targets)
-        run = partial(outputs.call, model) if forward is None else forward
+    with explaining(model, inputs, targets, forward, reshape) as request:
         if layer is None:
-            layer = last_spatial_layer(model, inputs, targets, forward=forward)
+            layer = last_spatial_layer(model, request.inputs, request.targets, forward=forward)
         layers = find_layers(model, layer)
-        request = Request(model, run, inputs, targets, reshape)
         _, weigh, perturb = VARIANTS[variant]
         if weigh is not None:
             maps = _by_gradient(request, layers, weigh)
@@ -116,15 +110,8 @@ def _by_gradient(
 ) -> dict[str, Tensor]:
     with tapping(request.model, layers, request.scores) as (taps, scores):
         moves = {name: request.move(name, layers[name], tap.shape) for name, tap in taps.items()}
-        columns = scores[:, None] if scores.ndim == 1 else scores
         maps: dict[str, list[Tensor]] = {name: [] for name in taps}
-        for index, column in enumerate(columns.unbind(1)):
-            gradients = torch.autograd.grad(
-                column.sum(),
-                list(taps.values()),
-                retain_graph=index + 1 < columns.shape[1],
-                materialize_grads=True,
-            )
+        for gradients in each_gradient(scores, list(taps.values())):
             for (name, tap), gradient in zip(taps.items(), gradients, strict=True):
                 a, g = moves[name](tap.detach()), moves[name](gradient)
                 if g.numel() < gradient.numel() and not g.any() and gradient.any():

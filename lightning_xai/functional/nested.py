@@ -13,7 +13,7 @@ from torch import Tensor
 
 def first_tensor(tree: Any) -> Tensor | None:
     """The first tensor inside `tree`, or None."""
-    return next(_tensors(tree), None)
+    return next(tensors(tree), None)
 
 
 def replace_first(tree: Any, tensor: Tensor) -> Any:
@@ -63,11 +63,12 @@ def _with(tree: Any, changed: Mapping[Any, Any]) -> Any:
     return new
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """The tensors inside `tree`, in order."""
     if isinstance(tree, Tensor):
         yield tree
     for _, value in _items(tree):
-        yield from _tensors(value)
+        yield from tensors(value)
 
 
 def usable(tree: Any) -> Any:

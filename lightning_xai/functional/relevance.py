@@ -10,12 +10,10 @@ from torch import Tensor, nn
 
 from lightning_xai.functional import outputs
 from lightning_xai.functional.capture import within_mode
-from lightning_xai.functional.guard import inspecting
 from lightning_xai.functional.hooks import following
-from lightning_xai.functional.nested import usable
 from lightning_xai.functional.outputs import Targets
 from lightning_xai.functional.passing import Chunks, Event, Passing, latest_events
-from lightning_xai.functional.request import input_tensor
+from lightning_xai.functional.request import explaining
 from lightning_xai.functional.rollout import unit_rows
 
 
@@ -53,24 +51,21 @@ def attention_relevance(
 
     Chefer, Gur and Wolf 2021, "Generic Attention-model Explainability".
     """
-    with inspecting(model):
-        inputs = usable(inputs)
-        samples = input_tensor(inputs).shape[0]
-        with (
-            following(model) as running,
-            torch.enable_grad(),
-            # in one thread, so that a checkpointed block runs under the same mode again
-            torch.autograd.set_multithreading_enabled(False),
-            Passing(running, samples) as passing,
-        ):
-            output = outputs.call(model, inputs) if forward is None else forward(inputs)
-            scores = outputs.asked_scores(output, usable(targets))
-            if scores.shape != (samples,):
-                raise ValueError(
-                    f"the targets make scores of the shape {tuple(scores.shape)}; expected one score a sample, "
-                    f"({samples},)"
-                )
-            return _propagated(passing, scores, rows)
+    with (
+        explaining(model, inputs, targets, forward) as request,
+        following(model) as running,
+        torch.enable_grad(),
+        # in one thread, so that a checkpointed block runs under the same mode again
+        torch.autograd.set_multithreading_enabled(False),
+        Passing(running, request.shape[0]) as passing,
+    ):
+        scores = outputs.asked_scores(request.run(request.inputs), request.targets)
+        if scores.shape != request.shape[:1]:
+            raise ValueError(
+                f"the targets make scores of the shape {tuple(scores.shape)}; expected one score a sample, "
+                f"({request.shape[0]},)"
+            )
+        return _propagated(passing, scores, rows)
 
 
 def _propagated(passing: Passing, scores: Tensor, rows: Sequence[int] | None) -> Tensor:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Size, Tensor, nn
 
 from lightning_xai.functional import outputs
+from lightning_xai.functional.guard import inspecting
 from lightning_xai.functional.hooks import Call, trace
 from lightning_xai.functional.layout import recognise
-from lightning_xai.functional.nested import first_tensor, select
+from lightning_xai.functional.nested import first_tensor, select, usable
 
 Move = Callable[[Tensor], Tensor]
 
@@ -81,6 +84,28 @@ class Request:
         few = self.some(slice(2))
         calls = trace(self.model, lambda: few.run(few.inputs))
         return calls[: max(index for index, call in enumerate(calls) if call.name == name)]
+
+
+@contextmanager
+def explaining(
+    model: nn.Module,
+    inputs: Any,
+    targets: outputs.Targets = "predicted",
+    forward: Callable[[Any], Any] | None = None,
+    reshape: Move | None = None,
+) -> Iterator[Request]:
+    """The guarded pass of a functional, and what it is asked of, in tensors that a graph may hold."""
+    with inspecting(model):
+        run = partial(outputs.call, model) if forward is None else forward
+        yield Request(model, run, usable(inputs), usable(targets), reshape)
+
+
+def each_gradient(scores: Tensor, tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """The gradients of each column of (N,) or (N, T) scores at the tensors, from one graph."""
+    columns = scores[:, None] if scores.ndim == 1 else scores
+    for index, column in enumerate(columns.unbind(1)):
+        keep = index + 1 < columns.shape[1]
+        yield torch.autograd.grad(column.sum(), tensors, retain_graph=keep, materialize_grads=True)
 
 
 def input_tensor(inputs: Any) -> Tensor:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Size, Tensor, nn
 
-from lightning_xai.functional import outputs
-from lightning_xai.functional.guard import inspecting
 from lightning_xai.functional.hooks import Call, DisconnectedError, tapping, trace
 from lightning_xai.functional.layers import find_layers, torchscript_note
 from lightning_xai.functional.layout import Layout, recognise
-from lightning_xai.functional.nested import usable
 from lightning_xai.functional.outputs import Targets
-from lightning_xai.functional.request import Request
+from lightning_xai.functional.request import explaining
 
 
 def last_spatial_layer(
@@ -34,13 +30,9 @@ def last_spatial_layer(
     Raises:
         ValueError: there is no such layer.
     """
-    with inspecting(model):
-        inputs, targets = usable(inputs), usable(targets)
-        run = partial(outputs.call, model) if forward is None else forward
-        request = Request(model, run, inputs, targets)
-        if not callable(targets):
-            request = request.some(slice(2))
-        calls = trace(model, lambda: run(request.inputs))
+    with explaining(model, inputs, targets, forward) as whole:
+        request = whole if callable(whole.targets) else whole.some(slice(2))
+        calls = trace(model, lambda: request.run(request.inputs))
         candidates = _candidates(calls, request.shape)
         layers = find_layers(model, list(candidates)) if candidates else {}
         for name, layout in candidates.items():
@@ -78,7 +70,7 @@ def _cells_with_gradient(gradient: Tensor) -> int:
 
 
 def _layout_with_cells(calls: list[Call], index: int, input_shape: Size) -> Layout | None:
-    name, module, shape = calls[index]
+    name, module, shape = calls[index][:3]
     try:
         layout = recognise(name, module, shape, input_shape, lambda: calls[:index])
     except ValueError:  # no cells, or windows and the like: an earlier layer is recognised

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
+from lightning_xai.functional import saliency
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from shapes import CLASSES, CODES, MARK, SIZE, Shapes, make_marked, make_shapes
@@ -77,3 +80,24 @@ def test_a_seed_gives_the_same_images_and_leaves_the_global_stream_alone() -> No
 def test_a_correlation_that_is_no_probability_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"between 0 and 1, not 1\.5"):
         make_shapes(4, correlation=1.5, seed=0)
+
+
+def test_a_net_that_learns_the_mark_is_sensitive_to_it():
+    shapes, held_out = (make_shapes(number, correlation=1.0, seed=seed) for number, seed in ((256, 0), (32, 1)))
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 12, 4, 4), nn.ReLU(), nn.Conv2d(12, 16, 3), nn.ReLU()),
+        *(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(16, 4)),
+    )
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+
+    def share():
+        gradient = saliency(net, held_out.images, held_out.labels).amax(1)
+        return float((gradient * held_out.mark).sum() / gradient.sum())
+
+    before = share()
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(shapes.images), shapes.labels).backward()
+        optimizer.step()
+    assert share() > max(2 * before, 4 * float(held_out.mark.float().mean()))

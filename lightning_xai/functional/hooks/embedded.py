@@ -1,0 +1,39 @@
+"""What embeddings make of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_xai.functional.layers import takes_hooks, unwrapped_names
+
+
+@contextmanager
+def embedding(model: nn.Module, ids: Tensor) -> Iterator[dict[str, Tensor]]:
+    """Inside, each `nn.Embedding` that is given `ids` returns a tensor to differentiate by: these, by its name.
+
+    Used inside `inspecting`. One that is given them again returns the same tensor.
+    """
+    found: dict[str, Tensor] = {}
+
+    def hook(name: str, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
+        given = args[0] if args else kwargs["input"]
+        if given.shape != ids.shape or not bool((given == ids).all()):
+            return None
+        if name not in found:
+            found[name] = output.detach().clone().requires_grad_()
+        # with grad, since weights that are frozen are often read without; a clone, since an in-place operation may
+        # follow
+        with torch.enable_grad():
+            return found[name].clone()
+
+    with ExitStack() as stack:
+        for name, module in unwrapped_names(model):
+            if isinstance(module, nn.Embedding) and takes_hooks(module):
+                stack.callback(module.register_forward_hook(partial(hook, name), with_kwargs=True).remove)
+        yield found
