@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_xai import Probe, Saliency, load_run
-from lightning_xai.callbacks.revive import revive
+from lightning_xai.compare.earlier import revive
 from lightning_xai.functional import saliency
 from lightning_xai.functional.localization import drift, mask_share
 from lightning_xai.render import draw
