@@ -55,8 +55,8 @@ def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers:
     try:
         for module in modules:
             if module.training:
-                restorations.append(("a training flag", partial(setattr, module, "training", True)))
-                module.training = False  # not model.eval(): users override it
+                restorations.append(("a training flag", partial(_set_training, module, True)))
+                _set_training(module, False)  # not model.eval(): users override it
         for parameter in parameters:
             if not parameter.is_inference():
                 restorations.append(("a parameter", partial(_restore_parameter, parameter, *_state_of(parameter))))
@@ -71,6 +71,13 @@ def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers:
         if failed:
             names = ", ".join(dict.fromkeys(failed))
             warnings.warn(f"the model could not be left quite as it was: {names}", RuntimeWarning, stacklevel=4)
+
+
+def _set_training(module: nn.Module, training: bool) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        module.training = training
+    else:  # past a __setattr__ that refuses
+        module.__dict__["training"] = training
 
 
 def _failure(restore: Callable[[], Any]) -> Exception | None:
@@ -118,16 +125,20 @@ def _buffers_saved(buffers: list[Tensor]) -> list[Restoration]:
 
 
 def _is_plain(buffer: Tensor) -> bool:
-    return buffer.layout == torch.strided and not (buffer.is_nested or buffer.is_quantized)
+    odd = buffer.is_nested or buffer.is_quantized or buffer.device.type == "meta"
+    return buffer.layout == torch.strided and not odd
 
 
 def _restore_buffer(buffer: Tensor, value: Tensor, version: int) -> None:
     # compared first: memory may be read-only, and writing to it would end the process
-    if buffer._version == version and torch.equal(buffer, value):
+    if buffer._version == version and (not _is_plain(buffer) or torch.equal(buffer, value)):
         return
-    # through .data, since a copy_ would count as a change to any graph that holds the buffer
+    if not _is_plain(buffer):
+        buffer.copy_(value)
+        return
     if buffer.shape != value.shape:
-        buffer.data.resize_(value.shape)
+        buffer.resize_(value.shape)
+    # through .data, since a copy_ would count as a change to any graph that holds the buffer
     expanded = [slice(1) if stride == 0 else slice(None) for stride in buffer.stride()]
     buffer.data[tuple(expanded)].copy_(value[tuple(expanded)])
 

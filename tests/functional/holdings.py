@@ -212,10 +212,8 @@ def _of(kind: type) -> nn.Module:
 @holding
 def a_class_with_an_end():
     class Ending(Counting):
-        ended: list[int] = []
-
         def __del__(self):
-            self.ended.append(1)
+            self.calls = None
 
     return _of(Ending)
 
@@ -376,6 +374,12 @@ class Unbuildable:
         return Unbuildable, ()
 
 
+def _opened(owner):
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    weakref.finalize(owner, file.close)
+    return file
+
+
 def _generating():
     yield from range(5)
 
@@ -389,7 +393,7 @@ def what_cannot_be_pickled():
 
     model = Loaded([Counting()], lambda self: self.thing[0])
     model.lock = threading.RLock()
-    model.file = tempfile.TemporaryFile()  # noqa: SIM115
+    model.file = _opened(model)
     model.text = io.StringIO("text")
     model.rows = sqlite3.connect(":memory:")
     model.numbers = _generating()
@@ -405,7 +409,7 @@ class Experiment:
     """Logs as hosted loggers do: to a thread's queue, under a lock; its attributes are made when asked for."""
 
     def __init__(self):
-        self._lock, self._file = threading.Lock(), tempfile.TemporaryFile()  # noqa: SIM115
+        self._lock, self._file = threading.Lock(), _opened(self)
 
     def __getattr__(self, name):
         if name.startswith("__"):
@@ -544,7 +548,10 @@ BUFFERS = {
     "a negated buffer": (lambda: (torch.ones(3, dtype=torch.complex64) * 1j).conj().imag, lambda x, b: x * b),
     "a sparse buffer": (lambda: torch.eye(3).to_sparse(), lambda x, b: (b @ x[:, None])[:, 0]),
     "a compressed buffer": (lambda: torch.eye(3).to_sparse_csr(), lambda x, b: (b @ x[:, None])[:, 0]),
-    "a nested buffer": (lambda: torch.nested.nested_tensor([torch.ones(3), torch.ones(2)]), lambda x, b: x * b.unbind()[0]),
+    "a nested buffer": (
+        lambda: torch.nested.nested_tensor([torch.ones(3), torch.ones(2)]),
+        lambda x, b: x * b.unbind()[0],
+    ),
     "a jagged buffer": (
         lambda: torch.nested.nested_tensor([torch.ones(3), torch.ones(2)], layout=torch.jagged),
         lambda x, b: x * b.unbind()[0],

@@ -33,7 +33,9 @@ def photograph(*roots: Any) -> dict[str, str]:
     places: dict[str, str] = {}
     seen: dict[int, str] = {}
     kept: list[Any] = []  # so that no id is given twice
-    stack: list[tuple[str, Any, bool]] = [(f"{number}", root, True) for number, root in reversed(list(enumerate(roots)))]
+    stack: list[tuple[str, Any, bool]] = [
+        (f"{number}", root, True) for number, root in reversed(list(enumerate(roots)))
+    ]
     while stack:
         place, thing, lasting = stack.pop()
         if isinstance(thing, ATOMS):
@@ -70,14 +72,21 @@ def digest(tensor: Tensor) -> str:
         tensor = tensor.to_dense()
     if tensor.is_quantized:
         tensor = tensor.int_repr()
-    plain = tensor.resolve_conj().resolve_neg().contiguous().cpu().flatten()
+    # of a copy: what numpy has looked at cannot be resized any more
+    plain = tensor.resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format).cpu().flatten()
     return _hash(plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
 
 
 def _look(thing: Any) -> tuple[str, Iterator[Part], bool]:
     """What is in an object itself, what it leads to, and whether that lasts."""
     if isinstance(thing, Tensor):
-        return _tensor(thing), iter([(".__dict__", thing.__dict__), (".grad", _grad(thing))]), True
+        plain = type(thing).__torch_dispatch__ is Tensor.__torch_dispatch__  # others keep caches there
+        own = {name: value for name, value in thing.__dict__.items() if plain or isinstance(thing, nn.Parameter)}
+        return (
+            _tensor(thing),
+            iter([*((f".{name}", value) for name, value in own.items()), (".grad", _grad(thing))]),
+            True,
+        )
     if isinstance(thing, pl.Trainer):
         return _trainer(thing), iter(()), True
     if isinstance(thing, torch.jit.ScriptModule):
@@ -97,7 +106,8 @@ def _look(thing: Any) -> tuple[str, Iterator[Part], bool]:
     if isinstance(thing, random.Random):
         return _hash(repr(thing.getstate()).encode()), iter(()), True
     if isinstance(thing, io.IOBase):
-        return f"closed={thing.closed} {None if thing.closed else thing.tell()}", iter(()), True
+        where = None if thing.closed or not thing.seekable() else thing.tell()
+        return f"closed={thing.closed} at {where}", iter(()), True
     if isinstance(thing, types.GeneratorType):
         return f"at {thing.gi_frame and thing.gi_frame.f_lasti}", iter(()), True
     if isinstance(thing, types.FunctionType):
@@ -114,7 +124,10 @@ def _of_object(thing: Any) -> tuple[str, Iterator[Part], bool]:
     content = ""
     if isinstance(thing, (list, tuple, deque)):
         content = f"{len(thing)} items, at most {getattr(thing, 'maxlen', None)}"
-        parts += [(f"[{index}]", item) for index, item in enumerate(list.__iter__(thing) if isinstance(thing, list) else thing)]
+        parts += [
+            (f"[{index}]", item)
+            for index, item in enumerate(list.__iter__(thing) if isinstance(thing, list) else thing)
+        ]
     elif isinstance(thing, dict):
         content = f"{len(thing)} keys"
         for index, (key, value) in enumerate(dict.items(thing)):
@@ -201,7 +214,9 @@ def _grad(tensor: Tensor) -> Tensor | None:
 def _trainer(trainer: pl.Trainer) -> str:
     results = trainer._results
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith("xai/")}
-    logged = [] if results is None else [f"{key}={float(item.value)}" for key, item in results.items() if "xai/" not in key]
+    logged = (
+        [] if results is None else [f"{key}={float(item.value)}" for key, item in results.items() if "xai/" not in key]
+    )
     steps = trainer.current_epoch, trainer.global_step, trainer.should_stop
     return f"{steps} {metrics} {logged}"
 
