@@ -64,13 +64,17 @@ def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers:
         restorations += _buffers_saved([buffer for buffer in buffers if not buffer.is_inference()])
         for module in modules:
             if not isinstance(module, torch.jit.ScriptModule):  # its tensors are not objects of Python's
-                restorations += [_tensors_saved(store) for store in (module._parameters, module._buffers) if store]
+                restorations += [_tensors_saved(store) for store in (module._parameters, module._buffers)]
         yield
     finally:
-        failed = [f"{what} ({error})" for what, restore in reversed(restorations) if (error := _failure(restore))]
-        if failed:
-            names = ", ".join(dict.fromkeys(failed))
-            warnings.warn(f"the model could not be left quite as it was: {names}", RuntimeWarning, stacklevel=4)
+        _restore("the model", reversed(restorations))
+
+
+def _restore(owner: str, restorations: Iterable[Restoration]) -> None:
+    failed = [f"{what} ({error})" for what, restore in restorations if (error := _failure(restore))]
+    if failed:
+        names = ", ".join(dict.fromkeys(failed))
+        warnings.warn(f"{owner} could not be left quite as it was: {names}", RuntimeWarning, stacklevel=5)
 
 
 def _set_training(module: nn.Module, training: bool) -> None:
@@ -175,8 +179,7 @@ def _rng_restored(devices: set[torch.device]) -> Iterator[None]:
     try:
         yield
     finally:
-        for restore, state in streams:
-            restore(state)
+        _restore("the process", [("a random stream", partial(restore, state)) for restore, state in streams])
 
 
 def _eager() -> AbstractContextManager[Any]:

@@ -528,10 +528,10 @@ def _buffered(make_buffer, use=lambda x, b: x):
 
 
 def _read_only():
-    values = numpy.lib.stride_tricks.as_strided(numpy.ones(3, dtype=numpy.float32))
-    with tempfile.NamedTemporaryFile(delete=False) as file:
-        file.write(values.tobytes())
-    mapped = numpy.memmap(file.name, dtype=numpy.float32, mode="r", shape=(3,))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(numpy.ones(3, dtype=numpy.float32).tobytes())
+        file.flush()
+        mapped = numpy.memmap(file.name, dtype=numpy.float32, mode="r", shape=(3,))
     with _ignoring("The given NumPy array is not writable"):
         return torch.from_numpy(mapped)
 

@@ -48,8 +48,8 @@ class Plan:
         """Whether this ``"buffer"``, ``"attribute"`` or ``"item"`` of a container gets memory of its own."""
         if storage_of(tensor) in self.parameters:
             owned = self.clone_parameters
-        elif tensor.is_inference():
-            owned = True  # autograd refuses to save it
+        elif isinstance(tensor, UNINITIALISED) or tensor.is_inference():
+            owned = True  # there is no memory yet; autograd refuses to save it
         else:
             owned = self.affords(_bytes(tensor), kind)
         if not owned:
@@ -84,7 +84,7 @@ class Memory:
         """Frozen, of the same class and attributes; uninitialised where the original is."""
         kind = type(parameter)
         if isinstance(parameter, UNINITIALISED):
-            made: nn.Parameter = kind(requires_grad=False, device=parameter.device, dtype=parameter.dtype)  # type: ignore[call-arg]
+            made: nn.Parameter = _uninitialised(parameter)
         else:
             own = self._plan.clone_parameters or id(parameter) in self._plan.own or parameter.is_inference()
             data = self._copied(parameter.detach()) if own else parameter.detach()
@@ -96,6 +96,8 @@ class Memory:
 
     def tensor(self, tensor: Tensor) -> Tensor:
         """The same memory where the plan shares it, else a copy."""
+        if isinstance(tensor, UNINITIALISED):
+            return _with_attributes(_uninitialised(tensor), tensor)
         data = tensor.detach()
         return _with_attributes(data if self._plan.is_shared(tensor) else self._copied(data), tensor)
 
@@ -130,6 +132,10 @@ def _plain_storage(tensor: Tensor) -> torch.UntypedStorage | None:
     if tensor.is_quantized or tensor.is_conj() or tensor.is_neg() or tensor.device.type == "meta":
         return None
     return tensor.untyped_storage()
+
+
+def _uninitialised(tensor: T) -> T:
+    return type(tensor)(requires_grad=False, device=tensor.device, dtype=tensor.dtype)  # type: ignore[attr-defined,call-arg]
 
 
 def _bytes(tensor: Tensor) -> int:

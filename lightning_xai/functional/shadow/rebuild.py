@@ -73,8 +73,8 @@ def module(kind: type[nn.Module]) -> nn.Module:
     if hasattr(kind, "__del__"):
         kind = type(kind.__name__, (kind,), {"__del__": lambda self: None, "__module__": kind.__module__})
     # object's own, or that of a dict or list which it is as well
-    builtin = next(base for base in kind.__mro__ if not base.__flags__ & HEAP_TYPE)
-    return builtin.__new__(kind)
+    builtin: Any = next(base for base in kind.__mro__ if not base.__flags__ & HEAP_TYPE)
+    return cast(nn.Module, builtin.__new__(kind))
 
 
 def fill(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any], list[Any] | dict[Any, Any] | None]) -> None:
