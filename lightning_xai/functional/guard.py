@@ -56,8 +56,8 @@ def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers:
     try:
         for module in modules:
             if getattr(module, "training", False):  # a frozen one of TorchScript has no mode
-                restorations.append(("a training flag", partial(setattr, module, "training", True)))
-                module.training = False  # not model.eval(): users override it
+                restorations.append(("a training flag", partial(_set_training, module, True)))
+                _set_training(module, False)  # not model.eval(): users override it
         for parameter in parameters:
             if not parameter.is_inference():
                 restorations.append(("a parameter", partial(_restore_parameter, parameter, *_state_of(parameter))))
@@ -65,13 +65,24 @@ def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers:
         restorations += _buffers_saved([buffer for buffer in buffers if not buffer.is_inference()])
         for module in modules:
             if not isinstance(module, torch.jit.ScriptModule):  # its tensors are not objects of Python's
-                restorations += [_tensors_saved(store) for store in (module._parameters, module._buffers) if store]
+                restorations += [_tensors_saved(store) for store in (module._parameters, module._buffers)]
         yield
     finally:
-        failed = [f"{what} ({error})" for what, restore in reversed(restorations) if (error := _failure(restore))]
-        if failed:
-            names = ", ".join(dict.fromkeys(failed))
-            warnings.warn(f"the model could not be left quite as it was: {names}", RuntimeWarning, stacklevel=4)
+        _restore("the model", reversed(restorations))
+
+
+def _restore(owner: str, restorations: Iterable[Restoration]) -> None:
+    failed = [f"{what} ({error})" for what, restore in restorations if (error := _failure(restore))]
+    if failed:
+        names = ", ".join(dict.fromkeys(failed))
+        warnings.warn(f"{owner} could not be left quite as it was: {names}", RuntimeWarning, stacklevel=5)
+
+
+def _set_training(module: nn.Module, training: bool) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        module.training = training
+    else:  # past a __setattr__ that refuses
+        module.__dict__["training"] = training
 
 
 def _failure(restore: Callable[[], Any]) -> Exception | None:
@@ -120,16 +131,20 @@ def _buffers_saved(buffers: list[Tensor]) -> list[Restoration]:
 
 
 def _is_plain(buffer: Tensor) -> bool:
-    return buffer.layout == torch.strided and not (buffer.is_nested or buffer.is_quantized)
+    odd = buffer.is_nested or buffer.is_quantized or buffer.device.type == "meta"
+    return buffer.layout == torch.strided and not odd
 
 
 def _restore_buffer(buffer: Tensor, value: Tensor, version: int) -> None:
     # compared first: memory may be read-only, and writing to it would end the process
-    if buffer._version == version and torch.equal(buffer, value):
+    if buffer._version == version and (not _is_plain(buffer) or torch.equal(buffer, value)):
         return
-    # through .data, since a copy_ would count as a change to any graph that holds the buffer
+    if not _is_plain(buffer):
+        buffer.copy_(value)
+        return
     if buffer.shape != value.shape:
         buffer.resize_(value.shape)
+    # through .data, since a copy_ would count as a change to any graph that holds the buffer
     expanded = [slice(1) if stride == 0 else slice(None) for stride in buffer.stride()]
     buffer.data[tuple(expanded)].copy_(value[tuple(expanded)])
 
@@ -166,8 +181,7 @@ def _rng_restored(devices: set[torch.device]) -> Iterator[None]:
     try:
         yield
     finally:
-        for restore, state in streams:
-            restore(state)
+        _restore("the process", [("a random stream", partial(restore, state)) for restore, state in streams])
 
 
 def _eager() -> AbstractContextManager[Any]:

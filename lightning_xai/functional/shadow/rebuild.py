@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+HEAP_TYPE = 1 << 9
+"""The flag of classes that are not built in."""
 
 
 class Original:
@@ -69,12 +72,18 @@ def module(kind: type[nn.Module]) -> nn.Module:
     """An empty module of this class, whose end ends nothing."""
     if hasattr(kind, "__del__"):
         kind = type(kind.__name__, (kind,), {"__del__": lambda self: None, "__module__": kind.__module__})
-    return object.__new__(kind)
+    # object's own, or that of a dict or list which it is as well
+    builtin: Any = next(base for base in kind.__mro__ if not base.__flags__ & HEAP_TYPE)
+    return cast(nn.Module, builtin.__new__(kind))
 
 
-def fill(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """Its attributes and slots, past any __setattr__."""
-    attributes, slots = state
+def fill(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any], list[Any] | dict[Any, Any] | None]) -> None:
+    """Its attributes, slots and items, past any __setattr__ and __setitem__."""
+    attributes, slots, items = state
+    if isinstance(items, list):
+        list.extend(cast("list[Any]", module), items)
+    elif isinstance(items, dict):
+        dict.update(cast("dict[Any, Any]", module), items)
     module.__dict__.update(attributes)
     for name, value in slots.items():
         object.__setattr__(module, name, value)
@@ -83,9 +92,10 @@ def fill(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any]]) -> Non
 def function(
     original: types.FunctionType, cells: tuple[types.CellType, ...], replaced: dict[str, Any]
 ) -> types.FunctionType:
-    """The same code over other cells, and over other globals where some are replaced."""
+    """The same code over other cells, and over other globals where some are replaced: None stands for itself."""
     names = {**original.__globals__, **replaced} if replaced else original.__globals__
     made = types.FunctionType(original.__code__, names, original.__name__, None, cells)
+    names.update((name, made) for name, value in replaced.items() if value is None)
     made.__qualname__, made.__module__, made.__doc__ = original.__qualname__, original.__module__, original.__doc__
     return made
 
