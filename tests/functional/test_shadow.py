@@ -552,6 +552,7 @@ def test_compiled_parts_are_taken_back_to_what_they_wrap():
     assert type(model.linear).__name__ == "OptimizedModule" and model._compiled_call_impl is not None
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("how", ["scripted", "traced"])
 def test_what_is_compiled_by_torchscript_is_refused_by_its_part(how):
     model = Net()
