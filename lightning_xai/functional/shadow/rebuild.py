@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+OF_PYTHON = 1 << 9
+"""The flag of classes that are written in Python."""
 
 
 class Original:
@@ -69,15 +73,27 @@ def module(kind: type[nn.Module]) -> nn.Module:
     """An empty module of this class, whose end ends nothing."""
     if hasattr(kind, "__del__"):
         kind = type(kind.__name__, (kind,), {"__del__": lambda self: None, "__module__": kind.__module__})
-    return object.__new__(kind)
+    base: Any = next(base for base in kind.__mro__ if not base.__flags__ & OF_PYTHON)  # past any __new__ of a user's
+    return base.__new__(kind)  # type: ignore[no-any-return]
 
 
-def fill(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """Its attributes and slots, past any __setattr__."""
-    attributes, slots = state
+def fill(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any], Any]) -> None:
+    """Its attributes and slots, past any __setattr__; and its items, where it is a container as well."""
+    attributes, slots, items = state
     module.__dict__.update(attributes)
     for name, value in slots.items():
         object.__setattr__(module, name, value)
+    if isinstance(module, dict):
+        dict.update(module, items)
+    elif isinstance(module, list):
+        list.extend(module, items)
+
+
+def items(module: nn.Module) -> Any:
+    """What `fill` takes of a module that is a container as well."""
+    if isinstance(module, dict):
+        return dict(dict.items(module))
+    return list(list.__iter__(module)) if isinstance(module, list) else None
 
 
 def function(
@@ -94,6 +110,11 @@ def fill_function(made: types.FunctionType, own: tuple[Any, Any, Any]) -> None:
     """Its defaults and attributes."""
     made.__defaults__, made.__kwdefaults__ = own[:2]
     made.__dict__.update(own[2])
+
+
+def cached(wrapped: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    """The function with an empty cache of its own."""
+    return lru_cache(**parameters)(wrapped)
 
 
 def fill_cell(cell: types.CellType, contents: tuple[Any]) -> None:
