@@ -20,10 +20,14 @@ ATOMS = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.d
 OPAQUE = (type, types.ModuleType, types.CodeType, types.BuiltinFunctionType, types.GeneratorType)
 
 
-def photograph(*things):
-    """Equal as long as nothing that can be reached from these things, and no global random stream, has changed."""
+def photograph(*things, without=()):
+    """Equal as long as nothing that can be reached from these things, and no global random stream, has changed.
+
+    What can be reached through the things of `without` alone is left out.
+    """
     streams = [random.getstate(), numpy.random.get_state(), torch.get_rng_state().numpy()]  # noqa: NPY002
-    waiting, seen, alive, found = [("", list(things)), ("random", streams)], {}, [], {}
+    waiting, alive, found = [("", list(things)), ("random", streams)], [], {}
+    seen = {id(thing): "what is left out" for thing in without}
     while waiting:
         place, thing = waiting.pop()
         if isinstance(thing, ATOMS):
