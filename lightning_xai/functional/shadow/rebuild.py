@@ -89,6 +89,17 @@ def fill(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any], Any]) -
         list.extend(module, items)
 
 
+def slots(thing: Any) -> dict[str, Any]:
+    """What `fill` takes of slots."""
+    names: list[str] = []
+    for kind in type(thing).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        names += [slots] if isinstance(slots, str) else slots
+    return {
+        name: getattr(thing, name) for name in names if name not in ("__dict__", "__weakref__") and hasattr(thing, name)
+    }
+
+
 def items(module: nn.Module) -> Any:
     """What `fill` takes of a module that is a container as well."""
     if isinstance(module, dict):

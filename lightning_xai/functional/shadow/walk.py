@@ -99,7 +99,7 @@ class Walk(pickle.Pickler):
     def persistent_id(self, thing: Any) -> int | None:
         """The number of what is not written down; None for what is."""
         kind = type(thing)
-        if kind in ATOMS:
+        if kind in ATOMS or (kind is str and len(thing) <= TEXT):
             return None
         if (number := self._numbers.get(id(thing))) is not None:
             return number
@@ -147,7 +147,7 @@ class Walk(pickle.Pickler):
         return lambda memory: memory.tensor(tensor)
 
     def _container(self, container: Any) -> Callable[[Memory], Any] | None:
-        if id(container) in self._walked:
+        if not container or id(container) in self._walked:
             return None
         self._items -= len(container)
         if len(container) <= (MANY if self._items >= 0 else FEW):
@@ -163,6 +163,8 @@ class Walk(pickle.Pickler):
     def reducer_override(self, thing: Any) -> Any:
         """How a thing is made again: pickle's reduction, but for what has its own."""
         kind = type(thing)
+        if kind is OrderedDict and not thing and not thing.__dict__:  # hooks that a module does not have
+            return OrderedDict, ()
         if kind in weakref.ProxyTypes:
             return self._proxy(thing)
         if isinstance(thing, nn.Module):
@@ -223,7 +225,7 @@ class Walk(pickle.Pickler):
         state |= _reset(module)
         if isinstance(state.get("_compiler_ctx"), dict):
             state["_compiler_ctx"] = None
-        return rebuild.module, (kind,), (state, _slots(module), rebuild.items(module)), None, None, rebuild.fill
+        return rebuild.module, (kind,), (state, rebuild.slots(module), rebuild.items(module)), None, None, rebuild.fill
 
     def _reaches(self, function: types.FunctionType) -> bool:
         """Whether calls of a function may share something that changes: in its closure, defaults or attributes."""
@@ -275,16 +277,6 @@ def is_filled(cell: types.CellType) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _slots(thing: Any) -> dict[str, Any]:
-    names: list[str] = []
-    for kind in type(thing).__mro__:
-        slots = kind.__dict__.get("__slots__", ())
-        names += [slots] if isinstance(slots, str) else slots
-    return {
-        name: getattr(thing, name) for name in names if name not in ("__dict__", "__weakref__") and hasattr(thing, name)
-    }
 
 
 def _reset(module: nn.Module) -> dict[str, Any]:
