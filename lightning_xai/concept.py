@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from lightning_xai.probe import Inputs, Probe, collated, map_tensors, split_batch, tensors
+from lightning_xai.probe import Inputs, Probe, collated, split_batch
+from lightning_xai.tensors import map_tensors, tensors
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 

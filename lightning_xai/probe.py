@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from lightning_xai.tensors import map_tensors, tensors
+
 Inputs: TypeAlias = Any
 """What a model takes: a tensor, a tuple of tensors or a mapping of tensors; the first dimension is the samples."""
 
@@ -272,31 +274,6 @@ def collated(samples: Sequence[Any]) -> Any:
     """A batch of samples as a DataLoader makes it by default, numbers on the CPU whatever the default device is."""
     with torch.device("cpu"):
         return default_collate(list(samples))
-
-
-def tensors(tree: Any) -> list[Tensor]:
-    """The tensors of a nest of tuples, lists and mappings, in order."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    items = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, (tuple, list)) else ()
-    return [tensor for item in items for tensor in tensors(item)]
-
-
-def map_tensors(tree: Any, function: Callable[[Tensor], Any]) -> Any:
-    """The same nest of tuples, lists and mappings with ``function`` of each tensor in the tensor's place."""
-    if isinstance(tree, Tensor):
-        return function(tree)
-    if isinstance(tree, Mapping):
-        return {key: map_tensors(value, function) for key, value in tree.items()}
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(map_tensors(item, function) for item in tree))
-    if isinstance(tree, (tuple, list)):
-        items = [map_tensors(item, function) for item in tree]
-        try:
-            return type(tree)(items)
-        except TypeError:  # a kind of its own, made of something else than its items
-            return tuple(items) if isinstance(tree, tuple) else items
-    return tree
 
 
 def _plain(tree: Any) -> Any:

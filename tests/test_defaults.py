@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import lightning_xai
-from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe
+from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe, Saliency
 from lightning_xai.callbacks.flow.display import describe
 from lightning_xai.callbacks.heatmaps import heatmap_pictures
 from lightning_xai.compare.agreement import agreement
@@ -262,6 +262,7 @@ def image_run(dtype=torch.float32):
         GradCAM(layers="features.2", probe=probe, **quiet),
         GradCAM(variant="ablation_cam", name="ablation", probe_size=3, **quiet),
         AttentionMaps(probe_size=3, matrices="attention", **quiet),
+        Saliency(probe_size=3, **quiet),
         TCAV(
             concepts=[Concept("red", drawn("red", 4, (16, 16)).to(dtype)), Concept("own", images[:5])],
             **{"layers": "features.1", "classes": [0, 2], "random_sets": 3, "probe_per_class": 2, **quiet},
@@ -275,7 +276,10 @@ def text_run():
     return (
         seeded(Texts),
         loader,
-        [AttentionMaps(probe_size=4, decode=attention_nets.decode, on_error="raise", background=False)],
+        [
+            AttentionMaps(probe_size=4, decode=attention_nets.decode, on_error="raise", background=False),
+            Saliency(probe_size=4, on_error="raise", background=False),
+        ],
     )
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from lightning_xai.probe import Probe, join_batch, map_tensors, split_batch
+from lightning_xai.probe import Probe, join_batch, split_batch
+from lightning_xai.tensors import map_tensors
 
 
 def images(n=4):

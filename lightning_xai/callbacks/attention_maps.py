@@ -72,6 +72,7 @@ class AttentionMaps(Maps):
     decode: str | Callable[[Tensor], Sequence[str]] | None = None
 
     identifying = ("layers",)
+    importable = (*Maps.importable, "extract", "decode")
     scalars = (
         Scalar("{layer}/entropy", "mean entropy of its rows: 1 uniform, 0 a single key"),
         Scalar("{layer}/distance", "mean distance from a cell to what it looks at, over the image's diagonal"),

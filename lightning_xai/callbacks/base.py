@@ -31,10 +31,11 @@ from lightning_xai.callbacks.flow.session import session_of
 from lightning_xai.callbacks.flow.settings import imported, plain
 from lightning_xai.callbacks.flow.state import State
 from lightning_xai.functional.layers import find_layers
-from lightning_xai.probe import Probe, is_dense, map_tensors, per_channel, tensors
+from lightning_xai.probe import Probe, is_dense, per_channel
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Report, Scalar
 from lightning_xai.store import RunStore
+from lightning_xai.tensors import map_tensors, tensors
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,9 @@ class Explanation(Callback, ABC):
 
     identifying: ClassVar[tuple[str, ...]] = ()
     """The settings that tell this explanation from another of the same name; never the schedule."""
+
+    importable: ClassVar[tuple[str, ...]] = ("target", "labels", "forward")
+    """The settings that may be a function, or name one by its import path."""
 
     scalars: ClassVar[tuple[Scalar, ...]] = ()
     """What it logs, by name below its tag; a word in braces stands for each of `things`."""

@@ -22,7 +22,7 @@ SCALARS = (
     Scalar(f"{_EACH}/upper", "upper end of the score's 95% interval"),
     Scalar(
         f"{_EACH}/effect",
-        "logits that the concept is worth",
+        "logits that the concept is worth; the band is what random concepts are, hollow points are not above it",
         f"{_EACH}/effect_lower",
         f"{_EACH}/effect_upper",
         chart=_EACH,

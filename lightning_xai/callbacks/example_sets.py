@@ -19,7 +19,8 @@ from lightning_xai.callbacks.flow.capture import join_inputs
 from lightning_xai.callbacks.flow.loaders import copied
 from lightning_xai.callbacks.flow.run import Run
 from lightning_xai.concept import Concept, images_in, pool_length, random_sets, set_size
-from lightning_xai.probe import Inputs, Probe, map_tensors, tensors
+from lightning_xai.probe import Inputs, Probe
+from lightning_xai.tensors import map_tensors, tensors
 
 BATCH = 32
 

@@ -43,6 +43,7 @@ class GradCAM(Maps):
     reshape: str | Callable[[Tensor], Tensor] | None = None
 
     identifying, below = ("layers", "variant"), (AUTO,)
+    importable = (*Maps.importable, "reshape")
 
     def __post_init__(self) -> None:
         check_variant(self.variant)

@@ -9,9 +9,10 @@ import torch
 from torch import Size, Tensor
 
 from lightning_xai.functional.localization import drift, mask_lift, mask_share, pointing_game, shows_relevance
-from lightning_xai.probe import Probe, tensors
+from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading, moments, thinned
 from lightning_xai.report import Filmstrip, Grid, Overlay, Picture, TableRow, Traces
+from lightning_xai.tensors import tensors
 
 COLUMNS = 16
 MASK_SCALARS = {"share": mask_share, "lift": mask_lift, "pointing": pointing_game}

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_xai.callbacks.heatmaps import sample_captions, spread
-from lightning_xai.probe import Probe, tensors
+from lightning_xai.probe import Probe
 from lightning_xai.reading import Reading, moments
 from lightning_xai.report import Matrix, Picture, Tokens, Traces
+from lightning_xai.tensors import tensors
 
 SAMPLES, LINES, LONGEST = 8, 8, 128
 MATRIX_SAMPLES = 4

@@ -7,7 +7,7 @@ a function among their settings stays a name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -42,7 +42,7 @@ def revive(entry: Mapping[str, Any]) -> Explanation:
         )
     if not isinstance(settings, Mapping) or not isinstance(layers, Mapping):
         raise ValueError(f"the manifest does not say with which settings {name} ran, or at which layers")
-    functions = {f.name for f in fields(kind) if "Callable" in str(f.type)}
+    functions = kind.importable
     told = {key: _named(value) if key in functions else value for key, value in settings.items()}
     try:
         explanation = kind(**told)

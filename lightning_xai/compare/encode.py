@@ -24,6 +24,7 @@ from lightning_xai.render.overlay import stretched
 from lightning_xai.report import Scalar
 
 MAP_SIDE = 48
+AGREEMENT = "rank correlation with the first run's maps of the same samples: 1 is the same order of places"
 
 
 def encode(comparison: Comparison) -> dict[str, Any]:
@@ -195,7 +196,8 @@ def _agreement_charts(comparison: Comparison, agreements: Mapping[str, list[Any]
             for run, rows in enumerate(runs)
             if rows is not None
         ]
-        charts.append({"name": "/".join(filter(None, ("agreement", rest))), "lines": lines})
+        name = "/".join(filter(None, ("agreement", rest)))
+        charts.append({"name": name, "meaning": AGREEMENT, "lines": lines})
     return charts
 
 

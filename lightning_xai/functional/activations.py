@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from lightning_xai.functional.hooks import DisconnectedError, record, tapping, trace
 from lightning_xai.functional.layers import find_layers
-from lightning_xai.functional.nested import select, usable
 from lightning_xai.functional.request import explaining, input_tensor
+from lightning_xai.tensors import select, usable
 
 Layers = str | nn.Module | Sequence[str | nn.Module]
 

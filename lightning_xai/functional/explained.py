@@ -13,8 +13,8 @@ from torch.autograd.graph import get_gradient_edge
 
 from lightning_xai.functional.hooks import Call, embedding, graph_nodes, trace
 from lightning_xai.functional.layers import named_layers, torchscript_note
-from lightning_xai.functional.nested import map_tensors, tensors
 from lightning_xai.functional.request import Request, explaining, input_tensor
+from lightning_xai.tensors import map_tensors, tensors
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def differentiable(request: Request) -> Iterator[tuple[Tensor, Tensor]]:
             return
         explained = given.clone().requires_grad_()
         # a clone, since an in-place operation may follow
-        inputs = map_tensors(lambda tensor: explained.clone() if tensor is given else tensor, request.inputs)
+        inputs = map_tensors(request.inputs, lambda tensor: explained.clone() if tensor is given else tensor)
         scores = replace(request, inputs=inputs).scores()
         yield _connected(explained, scores, "the first floating-point input"), scores
 

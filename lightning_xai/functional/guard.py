@@ -109,8 +109,12 @@ def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers:
     with _restoring("the model") as restorations:
         for module in modules:
             if getattr(module, "training", False):  # a frozen one of TorchScript has no mode
-                restorations.append(_attribute("a training flag", module, "training"))
-                module.training = False  # not model.eval(): users override it
+                restorations.append(
+                    Restoration(
+                        "a training flag", partial(_set_training, module, True), partial(getattr, module, "training")
+                    )
+                )
+                _set_training(module, False)  # not model.eval(): users override it
         for parameter in parameters:
             if not parameter.is_inference():
                 restorations.append(_parameter_saved(parameter))
@@ -118,21 +122,29 @@ def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers:
         restorations += _buffers_saved([buffer for buffer in buffers if not buffer.is_inference()])
         for module in modules:
             if not isinstance(module, torch.jit.ScriptModule):  # its tensors are not objects of Python's
-                restorations += [_tensors_saved(store) for store in (module._parameters, module._buffers) if store]
+                restorations += [_tensors_saved(store) for store in (module._parameters, module._buffers)]
         yield
+
+
+def _set_training(module: nn.Module, training: bool) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        module.training = training
+    else:  # past a __setattr__ that refuses
+        module.__dict__["training"] = training
 
 
 def _parameter_saved(parameter: Tensor) -> Restoration:
     requires_grad, grad = parameter.requires_grad, parameter.grad
-
-    def restore() -> None:
-        parameter.requires_grad_(requires_grad)
-        if parameter.grad is not grad:
-            parameter.grad = grad
-
+    restore = partial(_restore_parameter, parameter, requires_grad, grad)
     return Restoration(
         "a parameter", restore, lambda: parameter.requires_grad == requires_grad and parameter.grad is grad
     )
+
+
+def _restore_parameter(parameter: Tensor, requires_grad: bool, grad: Tensor | None) -> None:
+    parameter.requires_grad_(requires_grad)
+    if parameter.grad is not grad:
+        parameter.grad = grad
 
 
 def _tensors_saved(store: dict[str, Any]) -> Restoration:
@@ -164,7 +176,8 @@ def _buffers_saved(buffers: list[Tensor]) -> list[Restoration]:
 
 
 def _is_plain(buffer: Tensor) -> bool:
-    return buffer.layout == torch.strided and not (buffer.is_nested or buffer.is_quantized)
+    odd = buffer.is_nested or buffer.is_quantized or buffer.device.type == "meta"
+    return buffer.layout == torch.strided and not odd
 
 
 def _buffer_saved(buffer: Tensor, value: Tensor) -> Restoration:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
 from lightning_xai.functional.hooks import Tail, continuing, graph_nodes, record_tail, tapping
-from lightning_xai.functional.nested import first_tensor, replace_first
 from lightning_xai.functional.request import Move, Request, input_tensor
+from lightning_xai.tensors import first_tensor, replace_first
 
 # operations that are affine in their one input that depends on the layer, or in all of them
 _ONE_INPUT = {"Addmm", "Mm", "Convolution"}

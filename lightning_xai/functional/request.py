@@ -15,7 +15,7 @@ from lightning_xai.functional import outputs
 from lightning_xai.functional.guard import inspecting
 from lightning_xai.functional.hooks import Call, trace
 from lightning_xai.functional.layout import recognise
-from lightning_xai.functional.nested import first_tensor, select, usable
+from lightning_xai.tensors import first_tensor, select, usable
 
 Move = Callable[[Tensor], Tensor]
 

@@ -63,7 +63,7 @@ def grad_cam_of(made):
 
 
 def test_there_is_a_recipe():
-    assert {path.name for path in RECIPES} >= {"attention_maps.yaml", "grad_cam.yaml"}
+    assert {path.name for path in RECIPES} >= {"attention_maps.yaml", "grad_cam.yaml", "saliency.yaml", "tcav.yaml"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

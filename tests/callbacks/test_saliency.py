@@ -1,5 +1,7 @@
 """What Saliency logs of images, signals, texts and tables, against the function on the weights of each epoch."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -14,8 +16,8 @@ from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Tokens, Traces
 
 from . import attention_nets
-from .nets import Classifier, classifier
-from .test_grad_cam import fitted, given, masks
+from .nets import Classifier, classifier, loader, trainer
+from .test_grad_cam import Kept, fitted, given, masks
 from .test_invisible import assert_same, trained
 
 TAG = "xai/saliency/input"
@@ -85,9 +87,9 @@ def test_the_answers_are_those_of_the_whole_chunk(tmp_path):
 
 @pytest.mark.parametrize(("make", "shape"), [(Signals, (2, 40)), (Steps, (9, 2))], ids=["conv", "lstm"])
 def test_signals_are_strips(tmp_path, make, shape):
-    loader = data(*shape)
+    batches = data(*shape)
     callback = Saliency(probe_size=4, on_error="raise")
-    reports, models = fitted(tmp_path, callback, make(), loader, loader)
+    reports, models = fitted(tmp_path, callback, make(), batches, batches)
     probe, length = callback.explained, max(shape)
     picture = reports[-1].pictures[TAG]
     assert isinstance(picture, Traces) and picture.maps.shape == (4, length)
@@ -97,9 +99,9 @@ def test_signals_are_strips(tmp_path, make, shape):
 
 
 def test_a_table_has_a_cell_a_column(tmp_path):
-    loader = data(5)
+    batches = data(5)
     callback = Saliency(probe_size=4, on_error="raise")
-    reports, models = fitted(tmp_path, callback, Table(), loader, loader)
+    reports, models = fitted(tmp_path, callback, Table(), batches, batches)
     expected = saliency(models[-1], callback.explained.inputs, callback.explained.targets)
     assert_close(rows(callback)[-1], expected, rtol=1e-3, atol=1e-6)
     assert isinstance(reports[-1].pictures[TAG], Traces)
@@ -110,8 +112,8 @@ def test_texts_are_tokens(tmp_path, padding):
     ids, labels = attention_nets.texts()
     words = [[word for word in attention_nets.decode(row) if padding or word != "[PAD]"] for row in ids]
     callback = Saliency(probe=Probe(ids, labels, tokens=words), on_error="raise")
-    loader = attention_nets.text_loader()
-    reports, _ = fitted(tmp_path, callback, attention_nets.Reader(), loader, loader)
+    batches = attention_nets.text_loader()
+    reports, _ = fitted(tmp_path, callback, attention_nets.Reader(), batches, batches)
     picture = reports[-1].pictures[TAG]
     assert isinstance(picture, Tokens)
     assert [list(tokens) for tokens in picture.tokens] == [attention_nets.decode(row[row > 0]) for row in ids]
@@ -122,10 +124,10 @@ def test_texts_are_tokens(tmp_path, padding):
 
 
 def test_of_token_ids_the_norm_is_taken(tmp_path):
-    loader = attention_nets.text_loader()
+    batches = attention_nets.text_loader()
     callback = Saliency(probe_size=4, on_error="raise")
     model = attention_nets.Reader()
-    reports, _ = fitted(tmp_path, callback, model, loader, loader, max_epochs=1)
+    reports, _ = fitted(tmp_path, callback, model, batches, batches, max_epochs=1)
     found = saliency(model, callback.explained.inputs, callback.explained.targets).norm(dim=2)
     assert_close(rows(callback)[-1], found, rtol=1e-2, atol=1e-4)
     assert isinstance(reports[-1].pictures[TAG], Traces)  # nobody said what the tokens are
@@ -139,6 +141,18 @@ def test_training_is_the_same(tmp_path, settings):
     assert len(callback.state.history.moments) == 2
 
 
+@pytest.mark.parametrize("stage", ["validate", "test"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "64-true"])
+def test_every_precision_and_inference_mode(tmp_path, stage, precision):
+    model, callback = classifier(), Saliency(probe=given(), on_error="raise")
+    expected = saliency(copy.deepcopy(model), given().inputs, given().targets).amax(1)
+    kept = Kept()
+    run = trainer(tmp_path, callback, precision=precision, logger=kept)
+    getattr(run, stage)(model, loader(8), verbose=False)
+    (report,) = kept.reports
+    assert_close(report.pictures[TAG].maps.float(), expected, rtol=0.05, atol=0.1 * float(expected.max()))
+
+
 def test_a_model_without_anything_to_differentiate_by_says_the_way_out(tmp_path):
     class Whole(Classifier):
         def forward(self, image):
@@ -146,12 +160,12 @@ def test_a_model_without_anything_to_differentiate_by_says_the_way_out(tmp_path)
 
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 255, (8, 3, 16, 16), generator=generator, dtype=torch.uint8)
-    loader = DataLoader(TensorDataset(images, torch.arange(8) % 4), 4)
+    batches = DataLoader(TensorDataset(images, torch.arange(8) % 4), 4)
     with pytest.warns(RuntimeWarning, match=r"uint8 \(4, 3, 16, 16\).*images.float\(\)"):
-        fitted(tmp_path, Saliency(probe_size=4), Whole(), loader, loader)
+        fitted(tmp_path, Saliency(probe_size=4), Whole(), batches, batches)
     forward = {"forward": lambda model, inputs: Classifier.forward(model, inputs)}
     callback = Saliency(probe=Probe(images[:4].float(), torch.arange(4)), on_error="raise", **forward)
-    fitted(tmp_path, callback, Whole(), loader, loader)
+    fitted(tmp_path, callback, Whole(), batches, batches)
     assert len(callback.state.history.moments) == 2
 
 

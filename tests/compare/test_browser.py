@@ -4,6 +4,7 @@ import io
 import time
 from dataclasses import replace
 
+import numpy
 import pytest
 import torch
 from PIL import Image
@@ -100,8 +101,8 @@ def test_pictures_are_those_of_the_loggers(show, browser, two, scale):
     heats = [track.moments[-1].heats["xai/grad_cam/auto"] for track in found.sections[0].tracks]
     for run, heat in enumerate(heats):
         value = {"shared": max(h.scale for h in heats), "run": heat.scale, "map": None}[scale]
-        images = torch.stack([found.gallery.pictures[index] for index in heat.images])
-        expected = overlaid(images, heat.maps, value, side=24)
+        images = numpy.stack([found.gallery.pictures[index] for index in heat.images])
+        expected = torch.from_numpy(overlaid(images, heat.maps, value, side=24))
         for sample in range(4):
             drawn = torch.tensor(browser.run(PIXELS, sample, run)).view(24, 24, 4)[..., :3]
             # the maps are held as bytes, and a strength near 0 turns one level into a little more

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_xai import Concept
-from lightning_xai.callbacks import TCAV, AttentionMaps, GradCAM
+from lightning_xai.callbacks import TCAV, AttentionMaps, GradCAM, Saliency
 from lightning_xai.callbacks.flow.opening import describe
 from lightning_xai.compare.earlier import revive
 from lightning_xai.store import RunStore
@@ -40,6 +40,7 @@ def entry(callback, tmp_path):
         GradCAM(variant="layer_cam", layers=["a", "b*"], name="mine", scale="image", every_n_epochs=3),
         GradCAM(target=best, probe=runs.probe(), forward="predict", class_names=["x:y", "z"]),
         GradCAM(labels=best, reshape=best),
+        Saliency(target=2, name="mine", scale="image"),
         AttentionMaps(extract={"encoder.0": best}, decode=best, layers="encoder.*"),
         TCAV(
             concepts=[Concept("red", torch.rand(4, 3, 8, 8))], layers="a", classes=[0], randoms=torch.rand(4, 3, 8, 8)

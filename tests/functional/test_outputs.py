@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lightning_xai.functional import call, logits, predict, scores
-from lightning_xai.functional.nested import first_tensor, map_tensors, replace_first, select
+from lightning_xai.tensors import first_tensor, map_tensors, replace_first, select
 
 VALUES = torch.tensor([[1.0, 3.0, 2.0], [0.0, -1.0, -2.0]])
 
@@ -98,7 +98,7 @@ def test_nested() -> None:
     assert torch.equal(replaced["pair"][1], VALUES * 2)
     assert tree["pair"][1] is VALUES
     assert replaced["more"] is tree["more"]
-    assert map_tensors(lambda t: t, tree) is tree
+    assert map_tensors(tree, lambda t: t) is tree
     cut = select(tree, slice(1), 2)
     assert cut["pair"][1].shape == (1, 3)
     assert cut["more"] is tree["more"]

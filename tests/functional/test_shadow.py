@@ -360,6 +360,31 @@ class Twice(nn.Module):
         return self.inner(x) * self.calls
 
 
+def counting_in_an_attribute_of_a_function():
+    def hook(module, args, output):
+        hook.calls += 1
+        return output + hook.calls
+
+    hook.calls = 0
+    net = Net()
+    net.linear.register_forward_hook(hook)
+    return net
+
+
+class AsList(nn.Module, list):
+    """Holds what it has seen in itself."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.linear = nn.Linear(4, 3)
+
+    __hash__ = nn.Module.__hash__
+
+    def forward(self, x):
+        self.append(float(x.sum()))
+        return self.linear(x) + len(self)
+
+
 TRAPS = {
     "nothing": Net,
     "a counter": trap(touch=counting),
@@ -401,6 +426,8 @@ TRAPS = {
     ),
     "a hook that is a bound method": hooked,
     "a closure's counter": closing_over_a_counter,
+    "a counter at a function": counting_in_an_attribute_of_a_function,
+    "a module that is a list": AsList,
     "a variable of two closures": two_that_share_a_cell,
     "torchmetrics in the forward": metric_in_forward,
     "pruned": pruned,
@@ -552,7 +579,7 @@ def test_compiled_parts_are_taken_back_to_what_they_wrap():
     assert type(model.linear).__name__ == "OptimizedModule" and model._compiled_call_impl is not None
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("how", ["scripted", "traced"])
 def test_what_is_compiled_by_torchscript_is_refused_by_its_part(how):
     model = Net()
@@ -668,30 +695,28 @@ def test_a_function_that_holds_the_model_is_rebuilt_over_the_shadow():
 # ---------------------------------------------------------------- the guard, where there is no shadow
 
 
-def test_one_restoration_that_fails_harms_no_other():
-    class Stubborn(Net):
-        def touch(self, x):
-            self.register_buffer("kept", self.kept + 1)  # replaced: has to come back
-            self.locked = True
-            return 0
-
+def test_one_restoration_that_fails_harms_no_other(monkeypatch):
+    class Replacing(Net):
         def setup(self):
             self.register_buffer("kept", torch.zeros(2))
 
-        def __setattr__(self, name, value):
-            if name == "training" and value and self.__dict__.get("locked"):
-                raise RuntimeError("no more")
-            super().__setattr__(name, value)
+        def touch(self, x):
+            self.register_buffer("kept", self.kept + 1)
+            return 0
 
-    model = Stubborn().train()
-    kept = model.kept
-    with (
-        pytest.warns(RuntimeWarning, match=r"not be left quite as it was: a training flag \(no more\)"),
-        inspecting(model),
-    ):
+    model = Replacing().train()
+    kept, restore = model.kept, guard._restore_parameter
+
+    def restores(parameter, *state):
+        if parameter is model.linear.bias:
+            raise RuntimeError("no more")
+        restore(parameter, *state)
+
+    monkeypatch.setattr(guard, "_restore_parameter", restores)
+    with pytest.warns(RuntimeWarning, match=r"not be left quite as it was: a parameter \(no more\)"), inspecting(model):
         model(X)
     assert model.kept is kept and torch.equal(kept, torch.zeros(2))
-    assert all(p.requires_grad for p in model.parameters())
+    assert model.linear.weight.requires_grad and all(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize(

@@ -356,10 +356,6 @@ def test_the_guard_alone_would_leave_a_trace(make: Any) -> None:
     assert changed(before, photograph(model)) != []
 
 
-def helper(x: Tensor) -> int:
-    return counted(helper)
-
-
 SHARED = {
     "a generator": lambda: (number for number in range(3)),
     "a queue between threads": queue.SimpleQueue,
@@ -369,7 +365,6 @@ SHARED = {
     "a file": lambda: Path(__file__).open(),  # noqa: SIM115
     "a context variable": lambda: contextvars.ContextVar("kept"),
     "a class": lambda: Narrow,
-    "a global function": lambda: helper,
     "Python's own module": lambda: random,
     "an optimizer": lambda: torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1),
     "a scheduler": lambda: torch.optim.lr_scheduler.LinearLR(torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)),

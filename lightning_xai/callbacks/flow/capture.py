@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from lightning_xai.callbacks.flow.namespaces import Trainer
-from lightning_xai.probe import Probe, map_tensors, tensors
+from lightning_xai.probe import Probe
+from lightning_xai.tensors import map_tensors, tensors
 
 
 @dataclass(eq=False)

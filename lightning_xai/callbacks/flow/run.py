@@ -12,7 +12,8 @@ from torch import Tensor
 from lightning_xai.callbacks.flow.namespaces import NAMESPACES, LightningModule, Trainer
 from lightning_xai.callbacks.flow.settings import import_object
 from lightning_xai.functional.outputs import call
-from lightning_xai.probe import Probe, join_batch, map_tensors
+from lightning_xai.probe import Probe, join_batch
+from lightning_xai.tensors import map_tensors
 
 Forward: TypeAlias = "str | Callable[[Any, Any], Any] | None"
 """How inputs become an output: None for the module's forward, a method's name, or a function of (model, inputs)."""

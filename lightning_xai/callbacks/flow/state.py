@@ -9,7 +9,8 @@ from typing import Any
 
 from lightning_xai.callbacks.flow.capture import Capture
 from lightning_xai.callbacks.flow.history import KEPT_BYTES, History
-from lightning_xai.probe import Probe, tensors
+from lightning_xai.probe import Probe
+from lightning_xai.tensors import tensors
 
 
 @dataclass

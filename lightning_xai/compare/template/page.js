@@ -4,19 +4,6 @@ const D = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const LIGHT = bytes(D.light), KEEP = bytes(D.keep);
-const MEANING = {
-  agreement: `rank correlation of the maps with those of ${D.names[0]}, mean of the samples`,
-  share: "part of the relevance that lies inside the mask",
-  lift: "that part over the mask's part of the area; 1 is what a blind map has",
-  pointing: "how often the strongest cell touches the mask",
-  drift: "part of the relevance that moved since the reading before",
-  peak: "largest value of the maps",
-  zero_maps: "maps without any relevance",
-  nan_maps: "maps that are not finite",
-  effect: "what the concept does to the class, in logits; the band is what random concepts do, hollow points are not above it",
-  score: "part of the samples whose class the concept speaks for",
-  cav_accuracy: "how well the concept can be told from random examples",
-};
 const MARKS = ["M7 2a5 5 0 1 0 .01 0z", "M2.5 2.5h9v9h-9z", "M7 1l6 6-6 6-6-6z", "M7 1.5l6 11H1z", "M1 2h12L7 12.5z", "M5 1h4v4h4v4H9v4H5V9H1V5h4z"];
 
 let group, position = D.positions.length - 1, update = () => {};
@@ -268,7 +255,7 @@ function ticks(low, high, most) {
   return found;
 }
 
-function chart({ name, lines }) {
+function chart({ name, lines, meaning }) {
   const W = 340, H = 168, L = 44, R = 12, T = 10, B = 24;
   const all = lines.flatMap((line) => [...line.y, ...(line.lower ?? []), ...(line.upper ?? [])]).filter((y) => y !== null);
   let low = Math.min(0, ...all), high = Math.max(...all);
@@ -308,7 +295,6 @@ function chart({ name, lines }) {
     move(away.indexOf(Math.min(...away)));
   });
   const parts = name.split("/");
-  const meaning = MEANING[parts[0]] ?? MEANING[parts.at(-1)];
   const held = element("figure", { class: "chart", style: "margin:0" },
     element("h3", {}, parts.join(" · ").replaceAll("_", " ")), ...(meaning ? [element("p", { class: "faint" }, meaning)] : []), values, picture);
   held.update = () => {

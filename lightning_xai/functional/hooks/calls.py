@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lightning_xai.functional.layers import named_layers, takes_hooks
-from lightning_xai.functional.nested import first_tensor
+from lightning_xai.tensors import first_tensor
 
 
 class Call(NamedTuple):

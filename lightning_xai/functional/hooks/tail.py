@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.functional.layers import takes_hooks
-from lightning_xai.functional.nested import map_tensors, replace_first
+from lightning_xai.tensors import map_tensors, replace_first
 
 
 class Tail(NamedTuple):
@@ -40,7 +40,7 @@ def record_tail(model: nn.Module, layer: nn.Module, forward: Callable[[], object
         start = running.pop()
         while finished and finished[-1][0] > start:
             finished.pop()  # inside of this one, which is skipped as a whole
-        output = map_tensors(torch.clone, output)  # the original may be written to
+        output = map_tensors(output, torch.clone)  # the original may be written to
         finished.append((start, module, output))
         if module is layer:
             outputs.append(output)
@@ -74,7 +74,7 @@ def continuing(tail: Tail, activation: Tensor, *, skip: bool) -> Iterator[None]:
 
     with ExitStack() as stack:
         for module, outputs in answers.items():
-            waiting = iter([map_tensors(expand, output) for output in outputs])
+            waiting = iter([map_tensors(output, expand) for output in outputs])
             stack.enter_context(_forward_replaced(module, waiting))
         yield
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
 
 from lightning_xai.functional.hooks.calls import trace
-from lightning_xai.functional.nested import first_tensor, replace_first
+from lightning_xai.tensors import first_tensor, replace_first
 
 
 class DisconnectedError(ValueError):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import types
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-OF_PYTHON = 1 << 9
-"""The flag of classes that are written in Python."""
+HEAP_TYPE = 1 << 9
+"""The flag of classes that are not built in."""
 
 
 class Original:
@@ -73,20 +73,21 @@ def module(kind: type[nn.Module]) -> nn.Module:
     """An empty module of this class, whose end ends nothing."""
     if hasattr(kind, "__del__"):
         kind = type(kind.__name__, (kind,), {"__del__": lambda self: None, "__module__": kind.__module__})
-    base: Any = next(base for base in kind.__mro__ if not base.__flags__ & OF_PYTHON)  # past any __new__ of a user's
-    return base.__new__(kind)  # type: ignore[no-any-return]
+    # object's own, or that of a dict or list which it is as well
+    builtin: Any = next(base for base in kind.__mro__ if not base.__flags__ & HEAP_TYPE)
+    return cast(nn.Module, builtin.__new__(kind))
 
 
-def fill(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any], Any]) -> None:
-    """Its attributes and slots, past any __setattr__; and its items, where it is a container as well."""
+def fill(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any], list[Any] | dict[Any, Any] | None]) -> None:
+    """Its attributes, slots and items, past any __setattr__ and __setitem__."""
     attributes, slots, items = state
+    if isinstance(items, list):
+        list.extend(cast("list[Any]", module), items)
+    elif isinstance(items, dict):
+        dict.update(cast("dict[Any, Any]", module), items)
     module.__dict__.update(attributes)
     for name, value in slots.items():
         object.__setattr__(module, name, value)
-    if isinstance(module, dict):
-        dict.update(module, items)
-    elif isinstance(module, list):
-        list.extend(module, items)
 
 
 def slots(thing: Any) -> dict[str, Any]:
@@ -100,8 +101,8 @@ def slots(thing: Any) -> dict[str, Any]:
     }
 
 
-def items(module: nn.Module) -> Any:
-    """What `fill` takes of a module that is a container as well."""
+def items(module: nn.Module) -> list[Any] | dict[Any, Any] | None:
+    """Of a module that is a container as well; as a plain one, past what its class makes of iteration."""
     if isinstance(module, dict):
         return dict(dict.items(module))
     return list(list.__iter__(module)) if isinstance(module, list) else None
@@ -110,9 +111,10 @@ def items(module: nn.Module) -> Any:
 def function(
     original: types.FunctionType, cells: tuple[types.CellType, ...], replaced: dict[str, Any]
 ) -> types.FunctionType:
-    """The same code over other cells, and over other globals where some are replaced."""
+    """The same code over other cells, and over other globals where some are replaced: None stands for itself."""
     names = {**original.__globals__, **replaced} if replaced else original.__globals__
     made = types.FunctionType(original.__code__, names, original.__name__, None, cells)
+    names.update((name, made) for name, value in replaced.items() if value is None)
     made.__qualname__, made.__module__, made.__doc__ = original.__qualname__, original.__module__, original.__doc__
     return made
 

@@ -52,6 +52,8 @@ SHARED_PACKAGES = (
     "pyarrow", "sentencepiece", "tensorboard", "threading", "tokenizers", "torch._dynamo", "torch._inductor",
     "torch.distributed", "torch.fx", "typing", "wandb",
 )  # fmt: skip
+COMPILED = "_torchdynamo_orig_callable"
+"""The attribute of a compiled function that holds what was compiled."""
 
 
 class UnshadowableError(TypeError):
@@ -229,11 +231,15 @@ class Walk(pickle.Pickler):
 
     def _reaches(self, function: types.FunctionType) -> bool:
         """Whether calls of a function may share something that changes: in its closure, defaults or attributes."""
-        cells = [cell.cell_contents for cell in function.__closure__ or () if is_filled(cell)]
-        own = (*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
-        named = function.__dict__.get("_torchdynamo_orig_callable") is not None or self._modules_named(function)
-        counts = any(type(content) in ATOMS for content in cells)  # a number in a closure may be counted up
-        return bool(named) or counts or not all(map(self._is_inert, (*own, *function.__dict__.values())))
+        defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+        # names that may be bound anew: what is inert as a value may be a counter here
+        names = [cell.cell_contents for cell in function.__closure__ or () if is_filled(cell)]
+        names += [value for name, value in function.__dict__.items() if not name.startswith(("__", "_torch"))]
+        if any(type(value) in (*ATOMS, str, bytes) for value in names) or self._globals_replaced(function):
+            return True
+        if COMPILED in function.__dict__:
+            return True
+        return any(not self._is_inert(thing) for thing in (*names, *defaults, *function.__dict__.values()))
 
     def _is_inert(self, thing: Any) -> bool:
         if type(thing) is types.FunctionType:
@@ -243,15 +249,17 @@ class Walk(pickle.Pickler):
             return self._inert[id(thing)]
         return type(thing) in (*ATOMS, str, bytes) or isinstance(thing, SHARED)
 
-    def _modules_named(self, function: types.FunctionType) -> dict[str, Any]:
-        places = function.__globals__
-        return {name: places[name] for name in function.__code__.co_names if id(places.get(name)) in self._modules}
+    def _globals_replaced(self, function: types.FunctionType) -> dict[str, Any]:
+        """The model's modules that a function names; None for itself, where it keeps something in its attributes."""
+        named = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+        replaced = {name: value for name, value in named.items() if id(value) in self._modules}
+        return replaced | {name: None for name, value in named.items() if value is function and function.__dict__}
 
     def _function(self, function: types.FunctionType) -> Any:
-        if (original := function.__dict__.get("_torchdynamo_orig_callable")) is not None:
+        if (original := function.__dict__.get(COMPILED)) is not None:
             return rebuild.same, (original,)
         own = (function.__defaults__, function.__kwdefaults__, function.__dict__)
-        arguments = (rebuild.Original(function), function.__closure__ or (), self._modules_named(function))
+        arguments = (rebuild.Original(function), function.__closure__ or (), self._globals_replaced(function))
         return rebuild.function, arguments, own, None, None, rebuild.fill_function
 
     def _cached(self, function: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 def first_tensor(tree: Any) -> Tensor | None:
     """The first tensor inside `tree`, or None."""
-    return next(tensors(tree), None)
+    return next(iter(tensors(tree)), None)
 
 
 def replace_first(tree: Any, tensor: Tensor) -> Any:
@@ -26,18 +26,18 @@ def replace_first(tree: Any, tensor: Tensor) -> Any:
     raise TypeError(f"there is no tensor in a {type(tree).__name__}")
 
 
-def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
+def map_tensors(tree: Any, change: Callable[[Tensor], Any]) -> Any:
     """`tree` with `change` applied to each tensor; the same object where nothing changed."""
     if isinstance(tree, Tensor):
         return change(tree)
-    changed = {key: map_tensors(change, value) for key, value in _items(tree)}
+    changed = {key: map_tensors(value, change) for key, value in _items(tree)}
     changed = {key: value for key, value in _items(tree) if changed[key] is not value} and changed
     return _with(tree, changed) if changed else tree
 
 
 def select(tree: Any, rows: Tensor | slice, size: int) -> Any:
     """The samples `rows` of every tensor in `tree` whose first dimension is `size`."""
-    return map_tensors(lambda t: t[rows] if t.ndim and t.shape[0] == size else t, tree)
+    return map_tensors(tree, lambda t: t[rows] if t.ndim and t.shape[0] == size else t)
 
 
 def _items(tree: Any) -> Sequence[tuple[Any, Any]]:
@@ -53,7 +53,10 @@ def _items(tree: Any) -> Sequence[tuple[Any, Any]]:
 def _with(tree: Any, changed: Mapping[Any, Any]) -> Any:
     if isinstance(tree, (tuple, list)):
         values = [changed.get(index, value) for index, value in enumerate(tree)]
-        return tree._make(values) if hasattr(tree, "_make") else type(tree)(values)
+        try:
+            return tree._make(values) if hasattr(tree, "_make") else type(tree)(values)
+        except TypeError:  # a kind of its own, made of something else than its items
+            return tuple(values) if isinstance(tree, tuple) else values
     new = copy.copy(tree)
     for key, value in changed.items():
         if isinstance(tree, Mapping):
@@ -63,12 +66,11 @@ def _with(tree: Any, changed: Mapping[Any, Any]) -> Any:
     return new
 
 
-def tensors(tree: Any) -> Iterator[Tensor]:
+def tensors(tree: Any) -> list[Tensor]:
     """The tensors inside `tree`, in order."""
     if isinstance(tree, Tensor):
-        yield tree
-    for _, value in _items(tree):
-        yield from tensors(value)
+        return [tree]
+    return [tensor for _, value in _items(tree) for tensor in tensors(value)]
 
 
 def usable(tree: Any) -> Any:
@@ -80,4 +82,4 @@ def usable(tree: Any) -> Any:
         return tensor.detach() if tensor.requires_grad else tensor
 
     with torch.inference_mode(False), torch.no_grad():
-        return map_tensors(change, tree)
+        return map_tensors(tree, change)
