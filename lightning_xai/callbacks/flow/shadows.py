@@ -49,14 +49,15 @@ class Shadows:
             yield trainer, model, forward
             return
         shadow, datamodule = snapshot.shadow()
-        attach(shadow.trainer, shadow, datamodule)
+        twin, modules = shadow.trainer, list(shadow.modules())  # before a forward may add the user's own
+        attach(twin, shadow, datamodule)
         try:
-            yield shadow.trainer, shadow, _over(forward, model, shadow)
+            yield twin, shadow, _over(forward, model, shadow)
         finally:
+            # what they own is freed now: they hold each other, and a cache of the user's may hold them
+            for thing in (twin, *modules):
+                thing.__dict__.clear()
             self._look(snapshot, model, say)
-            # the shadow and its Trainer hold each other: what they own is freed now, not at a collection
-            shadow.trainer.__dict__.clear()
-            shadow.__dict__["_trainer"] = None
 
     def drop(self) -> None:
         """Forget the moment."""
