@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_xai.attempt import attempt
 from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer, callbacks_of
 from lightning_xai.callbacks.flow.stand_in import attach, dummy_logger, stand_in
 from lightning_xai.functional.layers import unwrapped_names
-from lightning_xai.functional.shadow import Snapshot, UnshadowableError, over, reaches
+from lightning_xai.functional.shadow import Snapshot, UnshadowableError, over
 from lightning_xai.functional.shadow.memory import MIB, storage_of
 
 SHARDED = ("FSDPStrategy", "DeepSpeedStrategy")
@@ -135,9 +136,11 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, Any]]:
                 yield from ((place, item) for item in items if isinstance(item, Tensor))
 
 
-def _over(forward: Any, model: nn.Module, shadow: nn.Module) -> Any:
-    """The user's function over the shadow's modules where it holds the model's: in a closure, or as its owner."""
-    if not callable(forward) or not reaches(forward, model.modules()):
+def _over(forward: Any, model: LightningModule, shadow: LightningModule) -> Any:
+    """The user's function over the shadow's modules and Trainer where it holds the model's."""
+    if not callable(forward):
         return forward
     shadows = dict(unwrapped_names(shadow))
-    return over(forward, [(module, shadows[name]) for name, module in unwrapped_names(model)])
+    pairs = [(module, shadows[name]) for name, module in unwrapped_names(model)]
+    rebuilt, _ = attempt(partial(over, forward, [*pairs, (model.trainer, shadow.trainer)]))
+    return forward if rebuilt is None else rebuilt

@@ -10,7 +10,7 @@ import sys
 import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -107,6 +107,10 @@ class Walk(pickle.Pickler):
             return number
         maker = self._maker(thing, kind)
         return None if maker is None else self._number(thing, maker)
+
+    def wrote(self, ids: Iterable[int]) -> bool:
+        """Whether one of the things with these ids was reached."""
+        return not self._numbers.keys().isdisjoint(ids)
 
     def _number(self, thing: Any, maker: Callable[[Memory], Any]) -> int:
         self._kept.append(thing)
