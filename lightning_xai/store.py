@@ -292,6 +292,15 @@ class _Probes(Mapping[str, "Probe | None"]):
         return len(self._fingerprints)
 
 
+def __getattr__(name: str) -> Any:
+    # what wrote format 1; imported when it is asked for, since showing a run needs none
+    if name == "torch":
+        import torch
+
+        return torch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def unreadable(reading: Reading) -> Unreadable | None:
     """Why the rows of a reading cannot be read from the disk; None where they can, or are in memory."""
     try:

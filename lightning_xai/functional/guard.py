@@ -8,15 +8,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lightning_xai.functional.shadow import is_shadow
 from lightning_xai.functional.shadow.memory import UNINITIALISED
-
-Restoration = tuple[str, Callable[[], Any]]
 
 
 @contextmanager
@@ -50,32 +48,82 @@ def _unique(stores: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
     return [tensor for tensor in found.values() if not isinstance(tensor, UNINITIALISED)]
 
 
+class Restoration(NamedTuple):
+    """How one thing is put back, and whether it then is as it was."""
+
+    what: str
+    restore: Callable[[], object]
+    holds: Callable[[], bool]
+
+
 @contextmanager
-def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers: list[Tensor]) -> Iterator[None]:
+def _restoring(whole: str) -> Iterator[list[Restoration]]:
+    """Puts back what is on the list by the end, the last first, each whatever becomes of the others; then looks."""
     restorations: list[Restoration] = []
     try:
+        yield restorations
+    finally:
+        errors = [_raised(restoration.restore) for restoration in reversed(restorations)]
+        failed = [
+            f"{what} ({error or 'it does not take the value that it had'})"
+            for (what, _, holds), error in zip(reversed(restorations), errors, strict=True)
+            if isinstance(error, Exception) or not _is_true(holds)
+        ]
+        if (interrupt := next((e for e in errors if e is not None and not isinstance(e, Exception)), None)) is not None:
+            raise interrupt
+        if failed:
+            names = ", ".join(dict.fromkeys(failed))
+            warnings.warn(f"{whole} could not be left quite as it was: {names}", RuntimeWarning, stacklevel=4)
+
+
+def _raised(restore: Callable[[], object]) -> BaseException | None:
+    try:
+        restore()
+    except BaseException as error:  # an interrupt waits until all else is back
+        return error
+    return None
+
+
+def _is_true(holds: Callable[[], bool]) -> bool:
+    try:
+        return holds()
+    except Exception:
+        return False
+
+
+def _attribute(what: str, owner: Any, name: str) -> Restoration:
+    value = getattr(owner, name)
+
+    def holds() -> bool:
+        return bool(getattr(owner, name) == value)
+
+    def restore() -> None:
+        if not holds():
+            setattr(owner, name, value)
+
+    return Restoration(what, restore, holds)
+
+
+@contextmanager
+def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers: list[Tensor]) -> Iterator[None]:
+    with _restoring("the model") as restorations:
         for module in modules:
             if getattr(module, "training", False):  # a frozen one of TorchScript has no mode
-                restorations.append(("a training flag", partial(_set_training, module, True)))
+                restorations.append(
+                    Restoration(
+                        "a training flag", partial(_set_training, module, True), partial(getattr, module, "training")
+                    )
+                )
                 _set_training(module, False)  # not model.eval(): users override it
         for parameter in parameters:
             if not parameter.is_inference():
-                restorations.append(("a parameter", partial(_restore_parameter, parameter, *_state_of(parameter))))
+                restorations.append(_parameter_saved(parameter))
                 parameter.requires_grad_(False)
         restorations += _buffers_saved([buffer for buffer in buffers if not buffer.is_inference()])
         for module in modules:
             if not isinstance(module, torch.jit.ScriptModule):  # its tensors are not objects of Python's
                 restorations += [_tensors_saved(store) for store in (module._parameters, module._buffers)]
         yield
-    finally:
-        _restore("the model", reversed(restorations))
-
-
-def _restore(owner: str, restorations: Iterable[Restoration]) -> None:
-    failed = [f"{what} ({error})" for what, restore in restorations if (error := _failure(restore))]
-    if failed:
-        names = ", ".join(dict.fromkeys(failed))
-        warnings.warn(f"{owner} could not be left quite as it was: {names}", RuntimeWarning, stacklevel=5)
 
 
 def _set_training(module: nn.Module, training: bool) -> None:
@@ -85,16 +133,12 @@ def _set_training(module: nn.Module, training: bool) -> None:
         module.__dict__["training"] = training
 
 
-def _failure(restore: Callable[[], Any]) -> Exception | None:
-    try:
-        restore()
-    except Exception as error:
-        return error
-    return None
-
-
-def _state_of(parameter: Tensor) -> tuple[bool, Tensor | None]:
-    return parameter.requires_grad, parameter.grad
+def _parameter_saved(parameter: Tensor) -> Restoration:
+    requires_grad, grad = parameter.requires_grad, parameter.grad
+    restore = partial(_restore_parameter, parameter, requires_grad, grad)
+    return Restoration(
+        "a parameter", restore, lambda: parameter.requires_grad == requires_grad and parameter.grad is grad
+    )
 
 
 def _restore_parameter(parameter: Tensor, requires_grad: bool, grad: Tensor | None) -> None:
@@ -106,28 +150,29 @@ def _restore_parameter(parameter: Tensor, requires_grad: bool, grad: Tensor | No
 def _tensors_saved(store: dict[str, Any]) -> Restoration:
     content = dict(store)
     for name, tensor in content.items():
-        if (
-            tensor is not None and not isinstance(tensor, UNINITIALISED) and tensor.is_inference()
-        ):  # autograd refuses to save it
+        if tensor is None or isinstance(tensor, UNINITIALISED):
+            continue
+        if tensor.is_inference():  # autograd refuses to save it
             store[name] = _ordinary(tensor)
 
+    def holds() -> bool:
+        return len(store) == len(content) and all(store.get(name) is tensor for name, tensor in content.items())
+
     def restore() -> None:
-        if len(store) != len(content) or any(store.get(name) is not tensor for name, tensor in content.items()):
+        if not holds():
             store.clear()
             store.update(content)
 
-    return "the names of tensors", restore
+    return Restoration("the names of tensors", restore, holds)
 
 
 def _buffers_saved(buffers: list[Tensor]) -> list[Restoration]:
     """What brings back the values, and the sizes, of buffers that were written to."""
+    buffers = [buffer for buffer in buffers if buffer.device.type != "meta"]
     values = [torch.empty_like(buffer) if _is_plain(buffer) else buffer.detach().clone() for buffer in buffers]
     pairs = [pair for pair in zip(values, buffers, strict=True) if _is_plain(pair[1])]
     _copy([value for value, _ in pairs], [buffer for _, buffer in pairs])
-    return [
-        ("a buffer", partial(_restore_buffer, buffer, value, buffer._version))
-        for buffer, value in zip(buffers, values, strict=True)
-    ]
+    return [_buffer_saved(buffer, value) for buffer, value in zip(buffers, values, strict=True)]
 
 
 def _is_plain(buffer: Tensor) -> bool:
@@ -135,18 +180,29 @@ def _is_plain(buffer: Tensor) -> bool:
     return buffer.layout == torch.strided and not odd
 
 
-def _restore_buffer(buffer: Tensor, value: Tensor, version: int) -> None:
-    # compared first: memory may be read-only, and writing to it would end the process
-    if buffer._version == version and (not _is_plain(buffer) or torch.equal(buffer, value)):
-        return
-    if not _is_plain(buffer):
-        buffer.copy_(value)
-        return
-    if buffer.shape != value.shape:
-        buffer.resize_(value.shape)
-    # through .data, since a copy_ would count as a change to any graph that holds the buffer
-    expanded = [slice(1) if stride == 0 else slice(None) for stride in buffer.stride()]
-    buffer.data[tuple(expanded)].copy_(value[tuple(expanded)])
+def _buffer_saved(buffer: Tensor, value: Tensor) -> Restoration:
+    version = buffer._version
+
+    def restore() -> None:
+        # compared first: memory may be read-only, and writing to it would end the process
+        if buffer._version == version and _equal(buffer, value):
+            return
+        if not _is_plain(buffer):
+            buffer.copy_(value)
+            return
+        # through .data, since a copy_ would count as a change to any graph that holds the buffer
+        if buffer.shape != value.shape:
+            buffer.resize_(value.shape)
+        expanded = [slice(1) if stride == 0 else slice(None) for stride in buffer.stride()]
+        buffer.data[tuple(expanded)].copy_(value[tuple(expanded)])
+
+    return Restoration("a buffer", restore, lambda: not _is_plain(buffer) or buffer.shape == value.shape)
+
+
+def _equal(buffer: Tensor, value: Tensor) -> bool:
+    if not _is_plain(buffer) or torch.equal(buffer, value):
+        return True  # of other layouts the version alone tells
+    return buffer.shape == value.shape and bool(((buffer == value) | (buffer.isnan() & value.isnan())).all())
 
 
 def _copy(to: list[Tensor], source: list[Tensor]) -> None:
@@ -167,21 +223,23 @@ def _ordinary(tensor: Tensor) -> Tensor:
 def _rng_restored(devices: set[torch.device]) -> Iterator[None]:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         devices = devices | {torch.device("cuda", torch.cuda.current_device())}
-    streams: list[tuple[Callable[[Any], object], Any]] = [
-        (torch.set_rng_state, torch.get_rng_state()),
-        (random.setstate, random.getstate()),
+    streams: list[tuple[str, Callable[[Any], object], Any]] = [
+        ("torch's random stream", torch.set_rng_state, torch.get_rng_state()),
+        ("Python's random stream", random.setstate, random.getstate()),
     ]
     for device in devices:
         if device.type not in ("cpu", "meta"):
             rng = torch.get_device_module(device.type)
             where = {} if device.type == "mps" else {"device": device}
-            streams.append((partial(rng.set_rng_state, **where), rng.get_rng_state(**where)))
+            streams.append(
+                (f"the random stream of {device}", partial(rng.set_rng_state, **where), rng.get_rng_state(**where))
+            )
     if numpy := sys.modules.get("numpy"):
-        streams.append((numpy.random.set_state, numpy.random.get_state()))
-    try:
+        streams.append(("numpy's random stream", numpy.random.set_state, numpy.random.get_state()))
+    with _restoring("the process") as restorations:
+        # a stream takes any state that it gave
+        restorations += [Restoration(what, partial(restore, state), lambda: True) for what, restore, state in streams]
         yield
-    finally:
-        _restore("the process", [("a random stream", partial(restore, state)) for restore, state in streams])
 
 
 def _eager() -> AbstractContextManager[Any]:
@@ -192,15 +250,23 @@ def _eager() -> AbstractContextManager[Any]:
 @contextmanager
 def _flags_set(modules: list[nn.Module]) -> Iterator[None]:
     mha, cudnn = torch.backends.mha, torch.backends.cudnn
-    fast_path, cache, cudnn_enabled = mha.get_fastpath_enabled(), torch.is_autocast_cache_enabled(), cudnn.enabled
-    try:
+    fast_path, cache = mha.get_fastpath_enabled(), torch.is_autocast_cache_enabled()
+    with _restoring("the process") as restorations:
+        restorations += [
+            Restoration(
+                "attention's fast path",
+                partial(mha.set_fastpath_enabled, fast_path),
+                lambda: mha.get_fastpath_enabled() == fast_path,
+            ),
+            Restoration(
+                "the autocast cache",
+                partial(torch.set_autocast_cache_enabled, cache),
+                lambda: torch.is_autocast_cache_enabled() == cache,
+            ),
+            _attribute("the use of cuDNN", cudnn, "enabled"),
+        ]
         mha.set_fastpath_enabled(False)  # it calls no submodule, so no hook
         torch.set_autocast_cache_enabled(False)  # a cast made without grad would cut a training step around us
         if any(isinstance(module, nn.RNNBase) for module in modules):
             cudnn.enabled = False  # cuDNN has no RNN backward in eval mode
         yield
-    finally:
-        mha.set_fastpath_enabled(fast_path)
-        torch.set_autocast_cache_enabled(cache)
-        if cudnn.enabled != cudnn_enabled:
-            cudnn.enabled = cudnn_enabled

@@ -64,7 +64,7 @@ def log_report(logger: object, report: Report, step: int) -> None:
     try:
         for tag, picture in report.pictures.items():
             path = _path(folder / "pictures", tag, f"{step:08d}.png")
-            save(draw.pixels(picture), path)
+            save(draw(picture).numpy(), path)
         for tag, rows in report.tables.items():
             text = table_text(rows, report.epoch, step)
             _path(folder / "tables", tag, f"{step:08d}.csv").write_text(text, encoding="utf-8", newline="")

@@ -21,7 +21,7 @@ def log_report(logger: Any, report: Report, step: int) -> None:
     """Log the pictures under their tags, and the tables to ``tables/<tag>/<step>.csv``."""
     client, run_id = logger.experiment, logger.run_id
     for tag, picture in report.pictures.items():
-        client.log_image(run_id, draw.pixels(picture), key=_key(prefixed(logger, tag)), step=step)
+        client.log_image(run_id, draw(picture).numpy(), key=_key(prefixed(logger, tag)), step=step)
     for tag, rows in report.tables.items():
         path = f"tables/{file_name(prefixed(logger, tag))}/{step:08d}.csv"
         client.log_text(run_id, table_text(rows, report.epoch, step), path)

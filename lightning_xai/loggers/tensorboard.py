@@ -29,7 +29,7 @@ def open_run(logger: Any, opening: Opening) -> None:
 def log_report(logger: Any, report: Report, step: int) -> None:
     """Write the pictures, to the disk: a run that is killed keeps them. TensorBoard keeps no tables."""
     for tag, picture in report.pictures.items():
-        logger.experiment.add_image(prefixed(logger, tag), draw.pixels(picture), step, dataformats="HWC")
+        logger.experiment.add_image(prefixed(logger, tag), draw(picture), step, dataformats="HWC")
     logger.experiment.flush()
 
 

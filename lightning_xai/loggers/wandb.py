@@ -42,7 +42,7 @@ def log_report(logger: Any, report: Report, step: int) -> None:
             "advises: ask for fewer layers to see others."
         )
     media: dict[str, Any] = {
-        tag: wandb.Image(draw.pixels(picture), caption=f"epoch {report.epoch}")
+        tag: wandb.Image(draw(picture).numpy(), caption=f"epoch {report.epoch}")
         for tag, picture in islice(report.pictures.items(), AT_ONCE)
     }
     for tag, rows in report.tables.items():
@@ -58,6 +58,6 @@ def _table(rows: Sequence[TableRow], epoch: int, step: int) -> Any:
     for row in rows:
         # Rows join across readings by the hash of the input's file: its pixels must stay as they are.
         image = None if row.input is None else wandb.Image(np.asarray(row.input))
-        heatmap = wandb.Image(draw.pixels(row.heatmap))
+        heatmap = wandb.Image(draw(row.heatmap).numpy())
         table.add_data(epoch, step, row.sample_id, row.label, row.prediction, row.confidence, image, heatmap)
     return table

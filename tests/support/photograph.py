@@ -10,6 +10,7 @@ import random
 import types
 import weakref
 from collections import deque
+from collections.abc import Mapping
 
 import numpy
 import torch
@@ -19,10 +20,14 @@ ATOMS = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.d
 OPAQUE = (type, types.ModuleType, types.CodeType, types.BuiltinFunctionType, types.GeneratorType)
 
 
-def photograph(*things):
-    """Equal as long as nothing that can be reached from these things, and no global random stream, has changed."""
+def photograph(*things, without=()):
+    """Equal as long as nothing that can be reached from these things, and no global random stream, has changed.
+
+    What can be reached through the things of `without` alone is left out.
+    """
     streams = [random.getstate(), numpy.random.get_state(), torch.get_rng_state().numpy()]  # noqa: NPY002
-    waiting, seen, alive, found = [("", list(things)), ("random", streams)], {}, [], {}
+    waiting, alive, found = [("", list(things)), ("random", streams)], [], {}
+    seen = {id(thing): "what is left out" for thing in without}
     while waiting:
         place, thing = waiting.pop()
         if isinstance(thing, ATOMS):
@@ -62,16 +67,19 @@ def _described(thing):
         return name, [("function", thing.__func__), ("owner", thing.__self__)]
     if isinstance(thing, weakref.ReferenceType):
         return name, [("target", thing())]
+    own = list(getattr(thing, "__dict__", {}).items())
     if isinstance(thing, nn.Module) and not isinstance(thing, torch.jit.ScriptModule):
-        slots = [(n, getattr(thing, n)) for k in kind.__mro__ for n in _slots(k) if hasattr(thing, n)]
-        return name, [*thing.__dict__.items(), *slots]
-    if isinstance(thing, dict):
-        keys = [(f"key {index}", key) for index, key in enumerate(thing)]
-        return f"{name} of {len(thing)}", [*keys, *((str(index), value) for index, value in enumerate(thing.values()))]
-    if isinstance(thing, (list, tuple, deque)):
-        return f"{name} of {len(thing)}", [(str(index), item) for index, item in enumerate(thing)]
-    if isinstance(thing, (set, frozenset)):
-        return f"{name} of {sorted(map(repr, thing))}", []
+        own += [(n, getattr(thing, n)) for k in kind.__mro__ for n in _slots(k) if hasattr(thing, n)]
+    if isinstance(thing, Mapping):
+        own += [("factory", getattr(thing, "default_factory", None))]
+        own += [(f"key {index}", key) for index, key in enumerate(thing)]
+        return f"{name} of {len(thing)}", [*own, *((str(index), value) for index, value in enumerate(thing.values()))]
+    if isinstance(thing, (list, tuple, deque, set, frozenset)):
+        return f"{name} of {len(thing)}", [*own, *((str(index), item) for index, item in enumerate(thing))]
+    if isinstance(thing, nn.Module):
+        return name, own
+    if hasattr(thing, "cache_info"):
+        return f"{name} {thing.cache_info()}", own
     try:
         reduced = copyreg.dispatch_table.get(kind, lambda it: it.__reduce_ex__(4))(thing)
     except Exception:

@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_xai.attempt import attempt
 from lightning_xai.callbacks.flow.namespaces import LightningModule, Trainer, callbacks_of
 from lightning_xai.callbacks.flow.stand_in import attach, dummy_logger, stand_in
 from lightning_xai.functional.layers import unwrapped_names
-from lightning_xai.functional.shadow import Snapshot, UnshadowableError, over, reaches
+from lightning_xai.functional.shadow import Snapshot, UnshadowableError, over
 from lightning_xai.functional.shadow.memory import MIB, storage_of
 
 SHARDED = ("FSDPStrategy", "DeepSpeedStrategy")
@@ -49,14 +50,15 @@ class Shadows:
             yield trainer, model, forward
             return
         shadow, datamodule = snapshot.shadow()
-        attach(shadow.trainer, shadow, datamodule)
+        twin, modules = shadow.trainer, list(shadow.modules())  # before a forward may add the user's own
+        attach(twin, shadow, datamodule)
         try:
-            yield shadow.trainer, shadow, _over(forward, model, shadow)
+            yield twin, shadow, _over(forward, model, shadow)
         finally:
+            # what they own is freed now: they hold each other, and a cache of the user's may hold them
+            for thing in (twin, *modules):
+                thing.__dict__.clear()
             self._look(snapshot, model, say)
-            # the shadow and its Trainer hold each other: what they own is freed now, not at a collection
-            shadow.trainer.__dict__.clear()
-            shadow.__dict__["_trainer"] = None
 
     def drop(self) -> None:
         """Forget the moment."""
@@ -134,9 +136,11 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, Any]]:
                 yield from ((place, item) for item in items if isinstance(item, Tensor))
 
 
-def _over(forward: Any, model: nn.Module, shadow: nn.Module) -> Any:
-    """The user's function over the shadow's modules where it holds the model's: in a closure, or as its owner."""
-    if not callable(forward) or not reaches(forward, model.modules()):
+def _over(forward: Any, model: LightningModule, shadow: LightningModule) -> Any:
+    """The user's function over the shadow's modules and Trainer where it holds the model's."""
+    if not callable(forward):
         return forward
     shadows = dict(unwrapped_names(shadow))
-    return over(forward, [(module, shadows[name]) for name, module in unwrapped_names(model)])
+    pairs = [(module, shadows[name]) for name, module in unwrapped_names(model)]
+    rebuilt, _ = attempt(partial(over, forward, [*pairs, (model.trainer, shadow.trainer)]))
+    return forward if rebuilt is None else rebuilt

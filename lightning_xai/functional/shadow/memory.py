@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from array import array as PythonArray
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -128,6 +130,14 @@ def storage_of(tensor: Tensor) -> int | None:
 def version_of(tensor: Tensor) -> int | None:
     """Counts the writes to a tensor and its views; None where they are not counted."""
     return None if isinstance(tensor, UNINITIALISED) or tensor.is_inference() else tensor._version
+
+
+def bytes_of(array: Any) -> int | None:
+    """What an array that is no tensor takes; None for all else."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and type(array) is numpy.ndarray:
+        return int(array.nbytes)
+    return memoryview(array).nbytes if type(array) in (bytearray, PythonArray) else None
 
 
 def _plain_storage(tensor: Tensor) -> torch.UntypedStorage | None:

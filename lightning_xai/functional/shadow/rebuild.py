@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -89,6 +90,24 @@ def fill(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any], list[An
         object.__setattr__(module, name, value)
 
 
+def slots(thing: Any) -> dict[str, Any]:
+    """What `fill` takes of slots."""
+    names: list[str] = []
+    for kind in type(thing).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        names += [slots] if isinstance(slots, str) else slots
+    return {
+        name: getattr(thing, name) for name in names if name not in ("__dict__", "__weakref__") and hasattr(thing, name)
+    }
+
+
+def items(module: nn.Module) -> list[Any] | dict[Any, Any] | None:
+    """Of a module that is a container as well; as a plain one, past what its class makes of iteration."""
+    if isinstance(module, dict):
+        return dict(dict.items(module))
+    return list(list.__iter__(module)) if isinstance(module, list) else None
+
+
 def function(
     original: types.FunctionType, cells: tuple[types.CellType, ...], replaced: dict[str, Any]
 ) -> types.FunctionType:
@@ -104,6 +123,11 @@ def fill_function(made: types.FunctionType, own: tuple[Any, Any, Any]) -> None:
     """Its defaults and attributes."""
     made.__defaults__, made.__kwdefaults__ = own[:2]
     made.__dict__.update(own[2])
+
+
+def cached(wrapped: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    """The function with an empty cache of its own."""
+    return lru_cache(**parameters)(wrapped)
 
 
 def fill_cell(cell: types.CellType, contents: tuple[Any]) -> None:

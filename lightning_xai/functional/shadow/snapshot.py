@@ -6,7 +6,6 @@ import io
 import pickle
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +13,7 @@ from torch import nn
 
 from lightning_xai.functional.shadow.memory import Memory, Plan, version_of
 from lightning_xai.functional.shadow.rebuild import UnbuildableError
-from lightning_xai.functional.shadow.walk import UnshadowableError, Walk, is_filled
+from lightning_xai.functional.shadow.walk import UnshadowableError, Walk
 
 T = TypeVar("T")
 ATTEMPTS = 8
@@ -108,23 +107,16 @@ class Snapshot:
         return root
 
 
-def reaches(function: Any, modules: Iterable[nn.Module]) -> bool:
-    """Whether a function holds one of the modules: in its closure, in its defaults, as its owner, or as a global."""
-    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if is_filled(cell)]
-    held += [getattr(function, "__self__", None), *(getattr(function, "__defaults__", None) or ())]
-    names = getattr(getattr(function, "__code__", None), "co_names", ())
-    held += [getattr(function, "__globals__", {}).get(name) for name in names]
-    held += [thing.__self__ for thing in held if isinstance(thing, MethodType)]
-    return not set(map(id, held)).isdisjoint(map(id, modules))
+def over(function: T, pairs: Iterable[tuple[Any, Any]]) -> T:
+    """A function that holds the second thing of each pair where ``function`` holds the first; itself if it does not.
 
-
-def over(function: T, pairs: Iterable[tuple[nn.Module, nn.Module]]) -> T:
-    """A function that holds the second module of each pair where ``function`` holds the first."""
-    stand_ins = {id(module): partial(_itself, other) for module, other in pairs}
+    A module is held in closures, defaults and partials, as an owner, as a global, or in attributes of these.
+    """
+    stand_ins = {id(thing): partial(_itself, other) for thing, other in pairs}
     walk = Walk(Plan(), stand_ins, (), frozenset(stand_ins))
     with torch.inference_mode(False), torch.no_grad():
         walk.dump(function)
-    return _read(walk, Plan())  # type: ignore[no-any-return]
+    return _read(walk, Plan()) if walk.wrote(stand_ins) else function
 
 
 def _itself(thing: T) -> T:

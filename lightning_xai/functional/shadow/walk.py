@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import copyreg
+import functools
 import io
 import pickle
 import sys
 import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,16 +18,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lightning_xai.functional.shadow import rebuild
-from lightning_xai.functional.shadow.memory import Memory, Plan
+from lightning_xai.functional.shadow.memory import Memory, Plan, bytes_of
 
 MANY = 1_000
 """Items, above which a container is copied without its items: an epoch's outputs, a vocabulary."""
 TOO_MANY = 4_000_000
 """Items, above which a container is shared."""
+ITEMS, FEW = 15_000, 100
+"""Once so many items have been walked in all, containers of more than a few are copied without theirs."""
 TEXT = 4_096
 """Characters or bytes, above which an unchangeable text is shared rather than written out and read again."""
 
 ATOMS = frozenset({int, float, complex, bool, type(None)})
+CACHED = type(functools.lru_cache(len))
+IN_MEMORY = (io.StringIO, io.BytesIO)
 CONTAINERS = (list, tuple, dict, set, frozenset, deque, OrderedDict, defaultdict)
 SHARED: tuple[type, ...] = (
     type,
@@ -48,8 +52,6 @@ SHARED_PACKAGES = (
     "pyarrow", "sentencepiece", "tensorboard", "threading", "tokenizers", "torch._dynamo", "torch._inductor",
     "torch.distributed", "torch.fx", "typing", "wandb",
 )  # fmt: skip
-
-
 COMPILED = "_torchdynamo_orig_callable"
 """The attribute of a compiled function that holds what was compiled."""
 
@@ -93,17 +95,22 @@ class Walk(pickle.Pickler):
         self._attributes: set[int] = set()
         self._buffers: set[int] = set()
         self._walked: set[int] = set()
+        self._items = ITEMS
         self._inert: dict[int, bool] = {}
 
     def persistent_id(self, thing: Any) -> int | None:
         """The number of what is not written down; None for what is."""
         kind = type(thing)
-        if kind in ATOMS:
+        if kind in ATOMS or (kind is str and len(thing) <= TEXT):
             return None
         if (number := self._numbers.get(id(thing))) is not None:
             return number
         maker = self._maker(thing, kind)
         return None if maker is None else self._number(thing, maker)
+
+    def wrote(self, ids: Iterable[int]) -> bool:
+        """Whether one of the things with these ids was reached."""
+        return not self._numbers.keys().isdisjoint(ids)
 
     def _number(self, thing: Any, maker: Callable[[Memory], Any]) -> int:
         self._kept.append(thing)
@@ -131,9 +138,8 @@ class Walk(pickle.Pickler):
         if isinstance(thing, rebuild.Original):
             original = thing.thing
             return lambda _: original
-        numpy = sys.modules.get("numpy")
-        large = numpy is not None and kind is numpy.ndarray and not self._plan.affords(thing.nbytes, "item")
-        return (lambda _: thing) if large else None
+        size = bytes_of(thing)
+        return None if size is None or self._plan.affords(size, "item") else lambda _: thing
 
     def _tensor(self, tensor: Tensor) -> Callable[[Memory], Any]:
         if type(tensor).__name__ == "DTensor":
@@ -147,7 +153,10 @@ class Walk(pickle.Pickler):
         return lambda memory: memory.tensor(tensor)
 
     def _container(self, container: Any) -> Callable[[Memory], Any] | None:
-        if len(container) <= MANY or id(container) in self._walked:
+        if not container or id(container) in self._walked:
+            return None
+        self._items -= len(container)
+        if len(container) <= (MANY if self._items >= 0 else FEW):
             return None
         items = container.values() if isinstance(container, Mapping) else container
         if any(issubclass(kind, (nn.Module, nn.Parameter)) for kind in set(map(type, items))):
@@ -155,24 +164,31 @@ class Walk(pickle.Pickler):
         if len(container) > TOO_MANY:
             self.shared_containers.append(container)
             return lambda _: container
-        return lambda _: copy.copy(container)
+        return lambda _: container if isinstance(container, tuple) else container.copy()
 
     def reducer_override(self, thing: Any) -> Any:
         """How a thing is made again: pickle's reduction, but for what has its own."""
         kind = type(thing)
+        if kind is OrderedDict and not thing and not thing.__dict__:  # hooks that a module does not have
+            return OrderedDict, ()
         if kind in weakref.ProxyTypes:
             return self._proxy(thing)
         if isinstance(thing, nn.Module):
             return self._module(thing)
         if isinstance(thing, types.FunctionType):
             return self._function(thing)
+        if kind is types.MappingProxyType:
+            return kind, (dict(thing),)
+        if kind is CACHED:
+            return self._cached(thing)
         if kind is types.CellType:
             return self._cell(thing)
         if kind is types.MethodType:
             return types.MethodType, (thing.__func__, thing.__self__)
         if isinstance(thing, weakref.ReferenceType):
             target = thing()
-            return self._same(thing) if target is None else (weakref.ref, (target,))
+            refer = weakref.WeakMethod if isinstance(thing, weakref.WeakMethod) else weakref.ref
+            return self._same(thing) if target is None else (refer, (target,))
         if isinstance(thing, torch.Generator):
             return rebuild.generator, (thing.device, thing.get_state())
         return self._by_protocol(thing)
@@ -182,7 +198,7 @@ class Walk(pickle.Pickler):
 
     def _by_protocol(self, thing: Any) -> Any:
         kind = type(thing)
-        if hasattr(kind, "__del__"):  # a second one would close what the first one holds
+        if hasattr(kind, "__del__") and kind not in IN_MEMORY:  # a second one would close what the first one holds
             return self._same(thing)
         try:
             reduce = copyreg.dispatch_table.get(kind)
@@ -215,7 +231,7 @@ class Walk(pickle.Pickler):
         state |= _reset(module)
         if isinstance(state.get("_compiler_ctx"), dict):
             state["_compiler_ctx"] = None
-        return rebuild.module, (kind,), (state, _slots(module), _items(module)), None, None, rebuild.fill
+        return rebuild.module, (kind,), (state, rebuild.slots(module), rebuild.items(module)), None, None, rebuild.fill
 
     def _reaches(self, function: types.FunctionType) -> bool:
         """Whether calls of a function may share something that changes: in its closure, defaults or attributes."""
@@ -232,7 +248,7 @@ class Walk(pickle.Pickler):
     def _is_inert(self, thing: Any) -> bool:
         if type(thing) is types.FunctionType:
             if id(thing) not in self._inert:
-                self._inert[id(thing)] = True  # until shown otherwise: a function may hold itself
+                self._inert[id(thing)] = False  # inside: what holds itself may keep something in its own attributes
                 self._inert[id(thing)] = not self._reaches(thing)
             return self._inert[id(thing)]
         return type(thing) in (*ATOMS, str, bytes) or isinstance(thing, SHARED)
@@ -249,6 +265,11 @@ class Walk(pickle.Pickler):
         own = (function.__defaults__, function.__kwdefaults__, function.__dict__)
         arguments = (rebuild.Original(function), function.__closure__ or (), self._globals_replaced(function))
         return rebuild.function, arguments, own, None, None, rebuild.fill_function
+
+    def _cached(self, function: Any) -> Any:
+        if self._is_inert(function.__wrapped__):
+            return self._same(function)
+        return rebuild.cached, (function.__wrapped__, function.cache_parameters())
 
     def _cell(self, cell: types.CellType) -> Any:
         if not is_filled(cell):
@@ -268,23 +289,6 @@ def is_filled(cell: types.CellType) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _slots(thing: Any) -> dict[str, Any]:
-    names: list[str] = []
-    for kind in type(thing).__mro__:
-        slots = kind.__dict__.get("__slots__", ())
-        names += [slots] if isinstance(slots, str) else slots
-    return {
-        name: getattr(thing, name) for name in names if name not in ("__dict__", "__weakref__") and hasattr(thing, name)
-    }
-
-
-def _items(module: nn.Module) -> list[Any] | dict[Any, Any] | None:
-    """Of a module that is a container as well; as a plain one, past what its class makes of iteration."""
-    if isinstance(module, dict):
-        return dict(dict.items(module))
-    return list(list.__iter__(module)) if isinstance(module, list) else None
 
 
 def _reset(module: nn.Module) -> dict[str, Any]:
