@@ -156,11 +156,11 @@ def _array(tensor: Any) -> Array:
 
 
 def _pack(name: str, value: Any, held: dict[str, Array], largest: dict[str, float], kinds: dict[str, str]) -> None:
-    """Maps take half the bytes: float16 beside their largest value, since it ends at 65504 and loses what is small."""
+    """Maps of samples take half the bytes: float16, which ends at 65504, beside their largest value."""
     array = _array(value)
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         kinds[name] = "bfloat16"
-    halved = array.dtype == np.float32 and array.ndim >= 2 and not name.startswith("kept/")
+    halved = array.dtype == np.float32 and array.ndim >= 2 and not name.startswith(("shared/", "kept/"))
     if halved:
         finite = array[np.isfinite(array)]
         top = float(np.abs(finite).max()) if finite.size else 0.0

@@ -422,10 +422,10 @@ def test_another_process_reports_the_same_from_the_store(tmp_path):
     callback = tcav(randoms=images(60, seed=3), concepts=[Concept("bright", bright()), Concept("dark", -bright())])
     metrics = fit(tmp_path, callback, max_epochs=3).callback_metrics
     code = (
-        "import json, sys; from lightning_xai.compare.earlier import revive\n"
+        "import json, sys; from lightning_xai.compare.reported import report_of\n"
         "from lightning_xai.store import load_run\n"
-        "run = load_run(sys.argv[1]); history = run.readings['tcav']\n"
-        "report = revive(run.callbacks['tcav']).report(run.probes['tcav'], history)\n"
+        "run = load_run(sys.argv[1])\n"
+        "report = report_of(run, 'tcav', run.readings['tcav'])\n"
         "curves = {tag: [picture.title, list(picture.x)] for tag, picture in report.pictures.items()}\n"
         "print(json.dumps([dict(report.scalars), curves]))"
     )
