@@ -166,6 +166,7 @@ def test_the_summary_says_what_was_logged_and_where_to_look(trained) -> None:
             assert min(picture.size) > 400
 
 
+@pytest.mark.slow
 def test_running_again_replaces_the_run(run_example, tmp_path) -> None:
     tiny = ("--epochs", 1, "--images", 64)
     folder = tmp_path / "runs" / "shortcut" / "correlation-1.0"
