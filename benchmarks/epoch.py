@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +13,7 @@ from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.profilers import SimpleProfiler
 from torch.utils.data import DataLoader, TensorDataset
+from training import silence
 
 from lightning_xai import GradCAM
 
@@ -49,9 +48,7 @@ def train_with_grad_cam(images: int, epochs: int, device: torch.device) -> Epoch
     sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
     from image_folder import SmallResNet
 
-    logging.disable(logging.INFO)  # Lightning's lines about hardware and its products
-    for noise in (".*does not have many workers.*", ".*LeafSpec.*"):
-        warnings.filterwarnings("ignore", message=noise)
+    silence()
     seed_everything(0, verbose=False)
     callback, times = GradCAM(background=False), HookTimes(device)  # else its thread would not be counted
     with tempfile.TemporaryDirectory() as folder:

@@ -11,12 +11,9 @@ what runs behind it nor others' work counts. A held time is over the floor of th
 from __future__ import annotations
 
 import argparse
-import logging
 import tempfile
 import time
-import warnings
 from statistics import median
-from typing import Any
 
 import torch
 from contenders import floor
@@ -25,8 +22,9 @@ from measure import ratio, synchronise
 from nets import NETS
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
+from training import Module, silence
 
 from lightning_xai import GradCAM, Probe
 
@@ -70,25 +68,6 @@ class TimedFloor(Callback):
             floor(pl_module.net, NET, self.images.to(pl_module.device), self.labels.to(pl_module.device)).cpu()
 
 
-class Module(LightningModule):
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net(images)
-
-    def training_step(self, batch: Any) -> Tensor:
-        images, labels = batch
-        return nn.functional.cross_entropy(self(images), labels)
-
-    def validation_step(self, batch: Any) -> None:
-        pass
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), 0.01)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rounds")
@@ -97,9 +76,7 @@ def main() -> None:
     args = parser.parse_args()
     device, rounds = torch.device(args.device), args.rounds or (6 if args.quick else 20)
     torch.set_num_threads(1)
-    logging.disable(logging.INFO)  # Lightning's lines about hardware and its products
-    for noise in (".*does not have many workers.*", ".*LeafSpec.*", ".*number of training batches.*"):
-        warnings.filterwarnings("ignore", message=noise)
+    silence()
     seconds = held(rounds, device)
     print(
         f"GradCAM, resnet18 at {NET.layer}, {BATCH} images of {SIZE} x {SIZE}, TensorBoard; {rounds} readings, {device}"

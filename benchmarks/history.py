@@ -11,11 +11,9 @@ that others' work does not count.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +31,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer, seed_everythin
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from training import Module, silence
 
 from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe, Saliency
 from lightning_xai.callbacks import Explanation
@@ -41,7 +40,7 @@ EARLY, LATE, GOAL = range(10, 30), 20, 1.1
 SAMPLES = 2048
 
 
-class Tiny(LightningModule):
+class Tiny(nn.Module):
     """Convolutions, one attention over the cells, one linear layer: every callback applies."""
 
     def __init__(self) -> None:
@@ -53,16 +52,6 @@ class Tiny(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         cells = self.features(images).flatten(2).mT
         return self.head((cells + self.attention(cells, cells, cells, need_weights=False)[0]).mean(1))
-
-    def training_step(self, batch: Any) -> Tensor:
-        images, labels = batch
-        return nn.functional.cross_entropy(self(images), labels)
-
-    def validation_step(self, batch: Any) -> None:
-        pass
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), 1e-3)
 
 
 class Epochs(Callback):
@@ -85,9 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     epochs = args.epochs or (100 if args.quick else 1000)
     torch.set_num_threads(1)
-    logging.disable(logging.INFO)  # Lightning's lines about hardware and its products
-    for noise in (".*does not have many workers.*", ".*LeafSpec.*", ".*number of training batches.*"):
-        warnings.filterwarnings("ignore", message=noise)
+    silence()
     over_the_run(epochs)
     over_the_probe(6 if args.quick else 12)
 
@@ -100,11 +87,11 @@ def over_the_run(epochs: int) -> None:
     callbacks: list[Explanation] = [
         GradCAM(**quiet),
         AttentionMaps(**quiet),
-        TCAV(concepts=concepts, layers="features.1", classes=[0], random_sets=4, randoms=images, **quiet),
+        TCAV(concepts=concepts, layers="net.features.1", classes=[0], random_sets=4, randoms=images, **quiet),
         Saliency(**quiet),
     ]
     clock = Epochs()
-    with trained(Tiny(), DataLoader(TensorDataset(images, labels), 4), [clock, *callbacks], epochs + 1):
+    with trained(Module(Tiny()), DataLoader(TensorDataset(images, labels), 4), [clock, *callbacks], epochs + 1):
         pass
     early, late = clock.seconds(EARLY), clock.seconds(range(epochs - LATE, epochs))
     assert all(len(callback.state.history.moments) == epochs + 1 for callback in callbacks)
@@ -128,7 +115,7 @@ def over_the_probe(rounds: int) -> None:
     callback.clock = Clock(torch.device("cpu"))
     data = DataLoader(TensorDataset(images[:4], labels[:4]), 4)
     with trained(SmallResNet(CLASSES, SIZE), data, [by_hand, callback], rounds + 1) as folder:
-        stored = max(file.stat().st_size for file in folder.rglob("grad_cam/*.pt")) / 2**20
+        stored = max(file.stat().st_size for file in folder.rglob("grad_cam/*.npz")) / 2**20
     held, least = callback.clock.seconds[1:], by_hand.clock.seconds[1:]
     found = ratio(held, least)
     print(f"GradCAM of {SAMPLES} images of {SIZE} x {SIZE}, {callback.batch_size} at a time, {rounds} readings")
