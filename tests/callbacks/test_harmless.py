@@ -13,10 +13,11 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe
+from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe, Saliency
 from lightning_xai.callbacks.flow import shadows
 from lightning_xai.callbacks.flow.session import session_of
 from tests.support.photograph import changed, photograph
+from tests.support.traps import Trapped, trap
 
 SIZE, CLASSES = 16, 4
 
@@ -33,21 +34,13 @@ def loader(count=16, seed=0, **settings):
     return DataLoader(images(count, seed), 8, **settings)
 
 
-class Net(nn.Module):
+class Net(Trapped):
     """Convolutions, one attention over the cells, a head; and what a trap does beside it."""
 
-    def __init__(self):
-        super().__init__()
+    def layers(self):
         self.features = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3, 2, 1))
         self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
         self.head = nn.Linear(8, CLASSES)
-        self.setup()
-
-    def setup(self):
-        pass
-
-    def touch(self, x):
-        return 0
 
     def forward(self, x):
         beside = self.touch(x)
@@ -97,6 +90,7 @@ def everyone(**settings):
     return [
         GradCAM(layers="net.features", probe_size=4, **settings),
         AttentionMaps(probe_size=4, **settings),
+        Saliency(probe_size=4, **settings),
         TCAV(concepts=concepts, layers="net.features", classes=[0, 1], random_sets=3, probe_per_class=2, **settings),
     ]
 
@@ -151,8 +145,7 @@ def differing(a, b):
 
 
 def net(setup=None, touch=None):
-    methods = {name: method for name, method in (("setup", setup), ("touch", touch)) if method is not None}
-    return lambda: Lit(type("Trap", (Net,), methods)())
+    return lambda: Lit(trap(Net, setup, touch))
 
 
 def count(self, x):
@@ -287,7 +280,7 @@ LASTING = ("a counter", "a list", "state that is carried on", "a tensor that is 
 @pytest.mark.parametrize("validates", [True, False], ids=["", "no validation"])
 def test_training_is_the_same(tmp_path, make, validates):
     plain = trained(tmp_path, make, [], validates=validates, max_epochs=3)
-    callbacks = everyone(on_error="raise")[: 3 if validates else 2]
+    callbacks = everyone(on_error="raise")[: 4 if validates else 3]
     explained = trained(tmp_path, make, callbacks, validates=validates, max_epochs=3)
     assert differing(plain, explained) == []
     assert all(callback.state.history.moments for callback in callbacks)
@@ -507,7 +500,7 @@ def test_no_shadow_is_kept(tmp_path, monkeypatch):
     after = After()
     trained(tmp_path, Lit, [*everyone(on_error="raise"), after])
     gc.collect()
-    assert len(made) == 6 and [ref() for ref in made] == [None] * 6
+    assert len(made) == 8 and [ref() for ref in made] == [None] * 8
     assert after.snapshots == 0
 
 

@@ -25,33 +25,25 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 
 from lightning_xai.functional import grad_cam, guard, inspecting
 from lightning_xai.functional.shadow import Snapshot, UnshadowableError, is_shadow, over, shadow
+from tests.support import traps
 from tests.support.photograph import changed, photograph
+from tests.support.traps import Trapped
 
 X = torch.linspace(-1, 1, 3 * 4).view(3, 4)
 
 
-class Net(nn.Module):
+class Net(Trapped):
     """A linear layer whose forward also does what a trap of the table does."""
 
-    def __init__(self):
-        super().__init__()
+    def layers(self):
         self.linear = nn.Linear(4, 3)
-        self.setup()
-
-    def setup(self):
-        pass
-
-    def touch(self, x):
-        return 0
 
     def forward(self, x):
         return self.linear(x) + self.touch(x)
 
 
 def trap(setup=None, touch=None, **attributes):
-    """A net with this set-up and this side effect in its forward."""
-    methods = {"setup": setup, "touch": touch, **attributes}
-    return lambda: type("Trap", (Net,), {name: value for name, value in methods.items() if value is not None})()
+    return lambda: traps.trap(Net, setup, touch, **attributes)
 
 
 def counting(self, x):
