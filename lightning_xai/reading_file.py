@@ -92,7 +92,7 @@ class ReadingFile:
         with self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             found: Array = file[name]
         if name in self.head["largest"]:
-            found = found.astype(np.float32) * np.float32(self.head["largest"][name])
+            found = restored(found, self.head["largest"][name])
         return found
 
     def part(self, part: str) -> dict[str, str]:
@@ -155,17 +155,25 @@ def _array(tensor: Any) -> Array:
     return np.asarray(tensor)
 
 
+def halve(array: Array) -> tuple[Array, float]:
+    """Half the bytes of a map: float16, which ends at 65504 and loses what is small, beside the largest value."""
+    finite = array[np.isfinite(array)]
+    largest = (float(np.abs(finite).max()) if finite.size else 0.0) or 1.0
+    return (array / np.float32(largest)).astype(np.float16), largest
+
+
+def restored(halved: Array, largest: float) -> Array:
+    """What `halve` was given, rounded."""
+    whole: Array = halved.astype(np.float32) * np.float32(largest)
+    return whole
+
+
 def _pack(name: str, value: Any, held: dict[str, Array], largest: dict[str, float], kinds: dict[str, str]) -> None:
-    """Maps of samples take half the bytes: float16, which ends at 65504, beside their largest value."""
     array = _array(value)
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         kinds[name] = "bfloat16"
-    halved = array.dtype == np.float32 and array.ndim >= 2 and not name.startswith(("shared/", "kept/"))
-    if halved:
-        finite = array[np.isfinite(array)]
-        top = float(np.abs(finite).max()) if finite.size else 0.0
-        largest[name] = top or 1.0
-        array = (array / np.float32(top or 1.0)).astype(np.float16)
+    if array.dtype == np.float32 and array.ndim >= 2 and not name.startswith(("shared/", "kept/")):
+        array, largest[name] = halve(array)
     held[name] = array
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_xai.manifest import FORMAT
 from lightning_xai.reading import Measured, Reading
+from lightning_xai.reading_file import halve, restored
 
 
 def reading_state(reading: Reading) -> dict[str, Any]:
@@ -60,14 +61,11 @@ def _pack(tensor: Tensor) -> Tensor | dict[str, Any]:
     tensor = tensor.detach().cpu()
     if tensor.dtype != torch.float32 or tensor.ndim < 2:
         return tensor
-    # float16 alone ends at 65504 and loses what is below 6e-8: relevance knows neither bound
-    finite = tensor[tensor.isfinite()]
-    largest = float(finite.abs().max()) if finite.numel() else 0.0
-    return {"values": (tensor / (largest or 1.0)).half(), "largest": largest or 1.0}
+    values, largest = halve(tensor.numpy())
+    return {"values": torch.from_numpy(values), "largest": largest}
 
 
 def _unpack(packed: Tensor | Mapping[str, Any]) -> Tensor:
     if isinstance(packed, Tensor):
         return packed
-    values: Tensor = packed["values"].float() * packed["largest"]
-    return values
+    return torch.from_numpy(restored(packed["values"].numpy(), packed["largest"]))
