@@ -10,10 +10,10 @@ from html import escape
 
 from lightning_xai import store
 from lightning_xai.compare.reported import report_of
-from lightning_xai.described import Unknown
 from lightning_xai.reading import Reading
 from lightning_xai.render import data_url, draw
 from lightning_xai.report import Filmstrip, Picture, Report
+from lightning_xai.storage.described import Unknown
 
 
 @dataclass(frozen=True, eq=False, repr=False)

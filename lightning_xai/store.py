@@ -16,7 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_xai.manifest import (
+from lightning_xai.reading import Reading
+from lightning_xai.report import Report
+from lightning_xai.storage.manifest import (
     FORMAT,
     MANIFEST,
     check_format,
@@ -26,9 +28,7 @@ from lightning_xai.manifest import (
     store_of,
     write_whole,
 )
-from lightning_xai.reading import Reading
-from lightning_xai.reading_file import ARRAYS, ReadingFile, write
-from lightning_xai.report import Report
+from lightning_xai.storage.reading_file import ARRAYS, ReadingFile, write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -351,7 +351,7 @@ def _load(path: Path, _modified: int) -> ReadingFile | Reading:
         return ReadingFile(path)
     import torch  # what wrote format 1
 
-    from lightning_xai.reading_state import reading_from_state
+    from lightning_xai.storage.reading_state import reading_from_state
 
     state = torch.load(path, map_location="cpu", weights_only=True)
     check_format(path, state)

@@ -13,22 +13,24 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import lightning_xai
 from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe, Saliency
-from lightning_xai.callbacks.flow.display import describe
-from lightning_xai.callbacks.heatmaps import heatmap_pictures
 from lightning_xai.compare.agreement import agreement
 from lightning_xai.concept import drawn, random_sets
-from lightning_xai.functional import attention_scalars, localization, significance
-from lightning_xai.functional.activations import activations
-from lightning_xai.functional.attention import attention_maps
-from lightning_xai.functional.cav import LOSSES, POOLS, fit_cavs
+from lightning_xai.flow.display import describe
+from lightning_xai.functional.attention_maps import attention_maps
+from lightning_xai.functional.attention_relevance import attention_relevance
+from lightning_xai.functional.attention_rollout import attention_rollout, attention_rollout_rows
+from lightning_xai.functional.concepts.solver import LOSSES
+from lightning_xai.functional.fit_cavs import POOLS, fit_cavs
 from lightning_xai.functional.grad_cam import VARIANTS, grad_cam
-from lightning_xai.functional.relevance import attention_relevance
-from lightning_xai.functional.rollout import attention_rollout, attention_rollout_rows
-from lightning_xai.functional.spatial import last_spatial_layer
+from lightning_xai.functional.layers.activations import activations
+from lightning_xai.functional.layers.spatial import last_spatial_layer
+from lightning_xai.functional.metrics import attention as attention_scalars
+from lightning_xai.functional.metrics import localization, significance
 from lightning_xai.functional.tcav import tcav
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.render import colormap, draw
 from lightning_xai.report import Curve, Curves, Filmstrip, Grid, Matrix, Overlay, Tokens, Traces
+from lightning_xai.reporting.heatmaps import heatmap_pictures
 from lightning_xai.store import load_run
 from tests.callbacks import attention_nets
 from tests.callbacks.nets import trainer

@@ -8,10 +8,10 @@ import numpy
 import pytest
 import torch
 
-from lightning_xai.manifest import claim
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading, thinned
-from lightning_xai.reading_state import reading_from_state, reading_state
+from lightning_xai.storage.manifest import claim
+from lightning_xai.storage.reading_state import reading_from_state, reading_state
 from lightning_xai.store import RunStore, load_run, unreadable
 
 

@@ -36,7 +36,7 @@ def store(folder, **changes):
 
 
 def attention(**settings):
-    return {"class": "lightning_xai.callbacks.attention_maps:AttentionMaps", "settings": settings}
+    return {"class": "lightning_xai.callbacks.attention_maps.attention_maps:AttentionMaps", "settings": settings}
 
 
 CHANGES = [
@@ -46,7 +46,7 @@ CHANGES = [
     *({"settings": {name: path}} for name in SETTINGS for path in ("evil:f", "evil.f", "os:system")),
     attention(decode="evil:f"),
     attention(extract={"a": "evil.f"}),
-    {"class": "lightning_xai.callbacks.tcav:TCAV", "settings": {"randoms": "evil:f", "concepts": ["evil:f"]}},
+    {"class": "lightning_xai.callbacks.tcav.tcav:TCAV", "settings": {"randoms": "evil:f", "concepts": ["evil:f"]}},
 ]
 
 

@@ -8,11 +8,11 @@ from typing import cast
 
 from torch import Tensor
 
-from lightning_xai.callbacks.flow.run import Run
-from lightning_xai.callbacks.flow.settings import import_object
-from lightning_xai.callbacks.maps import Maps
+from lightning_xai.explanation.maps import Maps
+from lightning_xai.flow.model_run import Run
+from lightning_xai.flow.settings import import_object
 from lightning_xai.functional.grad_cam import VARIANTS, check_variant, grad_cam
-from lightning_xai.functional.spatial import last_spatial_layer
+from lightning_xai.functional.layers.spatial import last_spatial_layer
 from lightning_xai.probe import Probe
 
 AUTO = "auto"

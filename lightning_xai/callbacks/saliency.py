@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lightning_xai.callbacks.flow.run import Run
-from lightning_xai.callbacks.maps import Maps
-from lightning_xai.functional.explained import channel_dimension, floating_input
+from lightning_xai.explanation.maps import Maps
+from lightning_xai.flow.model_run import Run
+from lightning_xai.functional.passes.explained import channel_dimension, floating_input
 from lightning_xai.functional.saliency import saliency
 from lightning_xai.probe import Probe
 

@@ -13,14 +13,14 @@ from typing import Any
 from torch import Tensor
 
 from lightning_xai.callbacks.attention_maps import AttentionMaps
-from lightning_xai.callbacks.base import Explanation
-from lightning_xai.callbacks.effects import effect_scalars
 from lightning_xai.callbacks.grad_cam import GradCAM
 from lightning_xai.callbacks.saliency import Saliency
 from lightning_xai.callbacks.tcav import TCAV
+from lightning_xai.explanation.base import Explanation
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Reading
 from lightning_xai.report import Report
+from lightning_xai.reporting.effects import effect_scalars
 
 KINDS: dict[str, type[Explanation]] = {kind.__qualname__: kind for kind in (AttentionMaps, GradCAM, Saliency, TCAV)}
 

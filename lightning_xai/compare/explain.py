@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from lightning_xai.callbacks.flow.measuring import measure_with
-from lightning_xai.callbacks.flow.namespaces import NAMESPACES, LightningModule, Trainer
-from lightning_xai.callbacks.flow.run import Run
-from lightning_xai.callbacks.flow.settings import import_object
 from lightning_xai.callbacks.grad_cam import GradCAM
-from lightning_xai.functional.guard import inspecting
+from lightning_xai.flow.measuring import measure_with
+from lightning_xai.flow.model_run import Run
+from lightning_xai.flow.namespaces import NAMESPACES, LightningModule, Trainer
+from lightning_xai.flow.settings import import_object
+from lightning_xai.functional.passes.guard import inspecting
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Reading
 from lightning_xai.report import Report

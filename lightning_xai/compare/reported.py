@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
 
-from lightning_xai.described import with_films
 from lightning_xai.reading import Reading, moments, thinned
-from lightning_xai.reading_file import ReadingFile
 from lightning_xai.report import Report, Scalar
+from lightning_xai.storage.described import with_films
+from lightning_xai.storage.reading_file import ReadingFile
 from lightning_xai.store import Run, RunStore, Unreadable, unreadable
 
 FILM = 16

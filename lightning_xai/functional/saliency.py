@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.functional.explained import differentiable
-from lightning_xai.functional.outputs import Targets
-from lightning_xai.functional.request import each_gradient, explaining
+from lightning_xai.functional.passes.explained import differentiable
+from lightning_xai.functional.passes.outputs import Targets
+from lightning_xai.functional.passes.request import each_gradient, explaining
 
 
 def saliency(

@@ -10,14 +10,14 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_xai import AttentionMaps, Probe, load_run
-from lightning_xai.callbacks.attention_passes import of_real_queries, without_own
-from lightning_xai.callbacks.attention_places import Windows
-from lightning_xai.callbacks.sequences import LONGEST, is_special, placed_tokens
+from lightning_xai.callbacks.attention_maps.passes import of_real_queries, without_own
+from lightning_xai.callbacks.attention_maps.places import Windows
 from lightning_xai.compare.earlier import revive
 from lightning_xai.functional import attention_entropy, attention_maps, attention_relevance, attention_rollout
-from lightning_xai.functional.attention_scalars import mean_of
+from lightning_xai.functional.metrics.attention import mean_of
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Matrix, Tokens, Traces
+from lightning_xai.reporting.tokens import LONGEST, is_special, placed_tokens
 
 from .attention_nets import LENGTH, Encoder, Model, Reader, Swin, Translator, ViT, decode, made, text_loader
 from .nets import SIZE, classifier, loader, trainer

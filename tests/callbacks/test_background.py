@@ -16,8 +16,8 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 
 from lightning_xai import GradCAM, load_run
-from lightning_xai.callbacks.flow import background
-from lightning_xai.callbacks.flow.session import session_of
+from lightning_xai.flow import background
+from lightning_xai.flow.session import session_of
 from lightning_xai.loggers import log_report, open_run
 from lightning_xai.render import draw
 

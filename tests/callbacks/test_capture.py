@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_xai.callbacks.flow.capture import Capture, balanced
+from lightning_xai.flow.capture import Capture, balanced
 
 ALONE = SimpleNamespace(strategy=SimpleNamespace(broadcast=lambda held, src: held))
 

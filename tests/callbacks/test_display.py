@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from lightning_xai import TCAV, Concept, GradCAM
-from lightning_xai.callbacks.flow.display import COPIED_BYTES, describe
+from lightning_xai.flow.display import COPIED_BYTES, describe
 from lightning_xai.probe import Probe
 
 from .nets import Samples, classifier, loader, trainer

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 
 from lightning_xai import GradCAM, load_run
-from lightning_xai.manifest import claim, claim_version, run_in, store_of
+from lightning_xai.storage.manifest import claim, claim_version, run_in, store_of
 
 from .nets import classifier, loader, trainer
 

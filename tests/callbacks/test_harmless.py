@@ -14,8 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe, Saliency
-from lightning_xai.callbacks.flow import shadows
-from lightning_xai.callbacks.flow.session import session_of
+from lightning_xai.flow import shadows
+from lightning_xai.flow.session import session_of
 from tests.support.photograph import changed, photograph
 from tests.support.traps import Trapped, trap
 

@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 
 from lightning_xai import GradCAM, load_run
-from lightning_xai.callbacks.flow import namespaces
+from lightning_xai.flow import namespaces
 
 from .nets import classifier, events, loader, net_of, trainer
 

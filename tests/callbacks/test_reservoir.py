@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_xai.callbacks.flow.reservoir import Reservoir
+from lightning_xai.callbacks.tcav.reservoir import Reservoir
 
 
 class Ranks:

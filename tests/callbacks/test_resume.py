@@ -12,8 +12,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_xai import GradCAM, Probe, load_run
-from lightning_xai.callbacks.flow import state as states
-from lightning_xai.callbacks.flow.history import KEPT_BYTES, KEPT_READINGS, History
+from lightning_xai.flow import state as states
+from lightning_xai.flow.history import KEPT_BYTES, KEPT_READINGS, History
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.store import RunStore
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_xai import Probe, Saliency, load_run
 from lightning_xai.compare.earlier import revive
 from lightning_xai.functional import saliency
-from lightning_xai.functional.localization import drift, mask_share
+from lightning_xai.functional.metrics.localization import drift, mask_share
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Tokens, Traces
 

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_xai import GradCAM, Probe, load_run
-from lightning_xai.callbacks.flow.schedule import epoch_due
+from lightning_xai.flow.schedule import epoch_due
 
 from .nets import Samples, classifier, events, loader, trainer
 

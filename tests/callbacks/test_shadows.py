@@ -12,8 +12,8 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor, nn
 
 from lightning_xai import GradCAM
-from lightning_xai.callbacks.flow import reader, shadows
-from lightning_xai.callbacks.flow.session import session_of
+from lightning_xai.flow import reader, shadows
+from lightning_xai.flow.session import session_of
 from tests.support.photograph import changed, photograph
 
 from .nets import CLASSES, Classifier, loader, trainer

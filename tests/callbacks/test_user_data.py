@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Subset, TensorDataset, get_worker_info
 
 from lightning_xai import GradCAM
-from lightning_xai.callbacks.flow.loaders import copied, dataset_of, flattened
+from lightning_xai.flow.loaders import copied, dataset_of, flattened
 
 from .nets import Samples, classifier, loader, trainer
 from .test_invisible import Recorder, assert_same

@@ -8,8 +8,8 @@ import torch
 
 from lightning_xai import Concept
 from lightning_xai.callbacks import TCAV, AttentionMaps, GradCAM, Saliency
-from lightning_xai.callbacks.flow.opening import describe
 from lightning_xai.compare.earlier import revive
+from lightning_xai.flow.opening import describe
 from lightning_xai.store import RunStore
 from tests.compare import runs
 
@@ -69,7 +69,7 @@ def test_a_function_of_the_run_s_script_is_not_needed_to_report(tmp_path):
         ({"class": "no_such_module:Callback"}, "no_such_module:Callback is no callback of lightning_xai"),
         ({"class": "pathlib:Path"}, "pathlib:Path is no callback"),
         ({"class": f"{__name__}:Mine"}, "Mine is no callback.*load_run"),
-        ({"class": "lightning_xai.callbacks.base:Explanation"}, "is no callback"),
+        ({"class": "lightning_xai.explanation.base:Explanation"}, "is no callback"),
         ({"class": None}, "is no callback"),
         ({"settings": None}, "does not say with which settings"),
         ({"layers": ["a"]}, "or at which layers"),

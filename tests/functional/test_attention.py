@@ -11,9 +11,9 @@ from lightning_xai.functional import (
     attention_entropy,
     attention_maps,
     attention_share,
-    fused,
     unused_softmaxes,
 )
+from lightning_xai.functional.attention import fused
 
 from .attention_models import WEIGHINGS, Additive, SelfAttention, Stack, Windows, recorded, textbook, transformer
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_xai.functional import cav, gram
-from lightning_xai.functional.cav import CAVs, fit_cavs
+from lightning_xai.functional.concepts import directions, dual, gram
+from lightning_xai.functional.concepts.directions import CAVs
+from lightning_xai.functional.fit_cavs import fit_cavs
 
 from . import reference_cav as reference
 
@@ -66,8 +67,8 @@ def test_accuracy_is_that_of_refits_without_the_example(name: str) -> None:
 def test_held_out_decisions(name: str, tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for function in ("without_one", "mean_without_one"):
-        original = getattr(cav.dual, function)
-        monkeypatch.setattr(cav.dual, function, lambda *args, f=original: found.append(f(*args)) or found[-1])
+        original = getattr(dual, function)
+        monkeypatch.setattr(dual, function, lambda *args, f=original: found.append(f(*args)) or found[-1])
     concepts, randoms = sets((20,), 1, shape=(2, 5, 5))
     fit_cavs(concepts, randoms, classifier=name, replicates=0)
     expected = reference.held_out(concepts["c0"], randoms[0], name)
@@ -136,7 +137,7 @@ def test_chunks_change_nothing(shape: tuple[int, ...], monkeypatch: pytest.Monke
     concepts, randoms = sets(shape=shape)
     whole = fit_cavs(concepts, randoms)
     monkeypatch.setattr(gram, "CHUNK_BYTES", 100_000)
-    monkeypatch.setattr(cav, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(directions, "BLOCK_BYTES", 1)
     assert_same(fit_cavs(concepts, randoms), whole)
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.functional import guard, inspecting
+from lightning_xai.functional import inspecting
+from lightning_xai.functional.passes import guard
 
 X = torch.ones(2, 4)
 

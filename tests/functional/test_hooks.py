@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_xai.functional import grad_cam, guard, hooks, inspecting, last_spatial_layer
+from lightning_xai.functional import grad_cam, hooks, inspecting, last_spatial_layer
 from lightning_xai.functional.grad_cam import VARIANTS
+from lightning_xai.functional.passes import guard
 
 from . import reference
 from .nets import Deep, Plain, ResNet

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.functional import attention_relevance, fused
+from lightning_xai.functional import attention_relevance
+from lightning_xai.functional.attention import fused
 
 from .attention_models import Additive, Stack, Windows, transformer
 

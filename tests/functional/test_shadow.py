@@ -23,7 +23,8 @@ import torchmetrics
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
-from lightning_xai.functional import grad_cam, guard, inspecting
+from lightning_xai.functional import grad_cam, inspecting
+from lightning_xai.functional.passes import guard
 from lightning_xai.functional.shadow import Snapshot, UnshadowableError, is_shadow, over, shadow
 from tests.support import traps
 from tests.support.photograph import changed, photograph

@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lightning_xai.functional.significance import (
+from lightning_xai.functional.metrics.significance import (
     beats_chance,
     check_test,
     holm,

@@ -1,0 +1,283 @@
+"""TCAV: how much the classes depend on human concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import combinations
+from typing import Any, Literal
+
+from torch import Tensor
+
+from lightning_xai.attempt import attempt
+from lightning_xai.callbacks.tcav.example_sets import BATCH, ExampleSets, Sets, on_device
+from lightning_xai.callbacks.tcav.reservoir import Reservoir
+from lightning_xai.concept import Concept, images_in
+from lightning_xai.explanation.base import Explanation
+from lightning_xai.flow.capture import of_classes
+from lightning_xai.flow.loaders import most_samples
+from lightning_xai.flow.model_run import Run
+from lightning_xai.flow.namespaces import LightningModule, Trainer
+from lightning_xai.functional.concepts.directions import CAVs, Sensitivities
+from lightning_xai.functional.fit_cavs import fit_cavs
+from lightning_xai.functional.layers.activations import activations, earlier_layer, layer_gradients
+from lightning_xai.functional.layers.names import find_layers
+from lightning_xai.functional.metrics.significance import check_test
+from lightning_xai.functional.tcav import constant_gradient_message, score_concepts
+from lightning_xai.probe import Inputs, Probe
+from lightning_xai.reading import Measured, Reading
+from lightning_xai.report import Picture, Report
+from lightning_xai.reporting.effects import (
+    SCALARS,
+    all_scores,
+    effect_curves,
+    effect_scalars,
+    is_constant,
+    told_apart,
+)
+
+FEW = 20  # examples of a concept, below which the user is told
+
+
+@dataclass(eq=False, kw_only=True)
+class TCAV(Explanation):
+    """How much the logit of a class depends on a concept at a layer, epoch after epoch (Kim et al. 2018).
+
+    Logs under ``xai/<name>/<layer>/<class>/<concept>`` the ``score`` (share of positive derivatives) with its interval
+    ``lower`` and ``upper``, the ``effect`` in logits with the band that random concepts give it, ``effect_lower`` and
+    ``effect_upper``, and its ``p_value``. Under ``xai/<name>/<layer>``: ``cav_accuracy/<concept>``, how well it is
+    told from random examples, held out; ``cav_cosine/<concept>/<other>``, how alike their directions are;
+    ``<class>/zero_gradients``, samples that say nothing; and as a picture ``effects``, the effects over the run, hollow
+    where random concepts explain them.
+
+    Args:
+        concepts: `Concept`s or folders of images, or one folder of such folders. Images of folders take size and
+            normalisation from the probe, which needs ``mean`` and ``std``.
+        layers: names or patterns. Before global average pooling and one linear layer take an earlier one.
+        classes: class indices.
+        randoms: what random sets are drawn from: tensors, a folder of images, or a map-style dataset, of which a copy
+            is read; by default the validation samples of the first epoch, as they pass by, of which as many are kept
+            on the CPU as the sets take. Never augmented training data: these make random concepts significant.
+        random_sets: how many, without common examples, each of as many as the smallest concept has, or as there are.
+        probe_per_class: samples of each class in the automatic probe.
+        classifier: ``"logistic"``, ``"ridge"``, ``"svm"`` or ``"mean"``.
+        C: inverse regularisation, the same at every scale of activations.
+        pool: ``"mean"`` averages space: faster, blind to position.
+        test: ``"t"``, or ``"rank"``, which needs 20 m - 1 random sets for m concepts.
+        seed: of the random sets.
+
+    The other settings are those of every explanation; ``target`` has no meaning here.
+    """
+
+    concepts: list[Concept | str] | str
+    layers: str | list[str]
+    classes: list[int]
+    randoms: Any = None
+    random_sets: int = 10
+    probe_per_class: int = 32
+    classifier: Literal["logistic", "ridge", "svm", "mean"] = "logistic"
+    C: float = 1.0
+    pool: Literal["mean", "mean_last"] | None = None
+    test: Literal["t", "rank"] = "t"
+    seed: int = 0
+
+    probe_size: int = field(default=0, init=False, repr=False)
+
+    identifying = ("layers", "classes", "concepts", "seed")
+    scalars = SCALARS
+
+    def __post_init__(self) -> None:
+        self.at_least_one("random_sets", "probe_per_class")
+        self.probe_size = self.probe_per_class * len(self.classes) or 1
+        super().__post_init__()
+        if isinstance(self.concepts, str):
+            self.concepts = [str(folder) for folder in Concept.folders_in(self.concepts)]
+        self._examples = ExampleSets(self.concepts, self.randoms, self.random_sets, self.seed)
+        self.concept_names = self._examples.names
+        if not self.concepts or len(set(self.concept_names)) < len(self.concepts):
+            raise ValueError(f"the concepts {self.concept_names} need different names, and there must be one or more")
+        self._check_classes()
+        check_test(self.test, len(self.concepts), self.random_sets)
+        self._sets: Sets | None = None
+        self._reservoir: Reservoir | None = None
+        self._drawn: list[Probe] | None = None
+        self._undrawn: Exception | None = None
+        self._constant: set[str] = set()
+
+    def _check_classes(self) -> None:
+        if not self.classes or len(set(self.classes)) < len(self.classes) or min(self.classes) < 0:
+            raise ValueError(f"classes={self.classes} must be one or more different class indices")
+        if self.class_names is not None and max(self.classes) >= len(self.class_names):
+            raise ValueError(f"class {max(self.classes)} has no name among {len(self.class_names)} class_names")
+
+    def wanted(self) -> tuple[int, list[int]]:
+        """So many samples of each class, and of no other."""
+        return self.probe_per_class * len(self.classes), self.classes
+
+    def resolve(self, model: LightningModule) -> None:
+        self.layer_names = {name: name for name in find_layers(model, self.layers)}
+        self._sets = self._reservoir = self._drawn = self._undrawn = None
+        probe = None if self.probe is None else of_classes(self.given(), self.classes)
+        self._examples.check(probe)
+        count, size = len(self.concepts), self.wanted()[0] if probe is None else len(probe)
+        self.say(
+            f"a reading takes at most {self._examples.batches} forwards of up to {BATCH} examples ({count} "
+            f"concept{'s' * (count != 1)}, {self.random_sets} random sets), and a forward and a backward of {size} "
+            "samples"
+        )
+        for name, examples in zip(self.concept_names, self._examples.sizes, strict=True):
+            if examples < FEW:
+                self.say(f"concept {name!r} has {examples} examples: its direction is uncertain, about 50 are enough")
+        if isinstance(self.randoms, str):
+            self._tell_size(self._examples.set_size(len(images_in(self.randoms))))
+        elif self.randoms is not None:
+            self._drawn = self._examples.drawn()
+            self._tell_size(len(self._drawn[0]))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        most = None if self.randoms is not None else most_samples(trainer, self.probe_loader)
+        if most is not None:
+            self._examples.set_size(most)
+
+    def _tell_size(self, size: int) -> None:
+        smallest = min(self._examples.sizes)
+        if size < smallest:
+            self.say(
+                f"each random set has {size} examples, the smallest concept {smallest}: there are not enough for "
+                f"{self.random_sets} sets without common examples. More as randoms=, or fewer random_sets, make the "
+                "band of random concepts narrower"
+            )
+
+    def things(self, probe: Probe | None) -> dict[str, Sequence[str]]:
+        """Layers, classes, concepts, and their pairs."""
+        pairs = [f"{first}/{second}" for first, second in combinations(self.concept_names, 2)]
+        classes, concepts = self._class_tags, self.concept_names
+        return {"layer": list(self.layer_names), "class": classes, "concept": concepts, "pair": pairs}
+
+    @property
+    def _class_tags(self) -> list[str]:
+        # names only where they are told: those found in the data would change the tags after the first reading
+        names = self.class_names
+        return [str(number) if names is None else names[number].replace("/", "_") for number in self.classes]
+
+    # -- random samples that pass by ----------------------------------------------------------------------------
+
+    @property
+    def _lacks_randoms(self) -> bool:
+        return self.randoms is None and self._sets is None and self._drawn is None
+
+    def _see(self, trainer: Trainer, batch: Any, keep: bool) -> None:
+        super()._see(trainer, batch, keep)
+        if keep and self._lacks_randoms:
+            self.take(self._gathered(trainer), batch, "no random counterparts could be taken from the batches")
+
+    def _gathered(self, trainer: Trainer) -> Reservoir:
+        if self._reservoir is None:
+            size = self.random_sets * min(self._examples.sizes)
+            self._reservoir = Reservoir(size, self.seed, trainer.global_rank, trainer.world_size)
+        return self._reservoir
+
+    def _settle(self, trainer: Trainer) -> None:
+        super()._settle(trainer)
+        if self._lacks_randoms:
+            reservoir, self._reservoir = self._gathered(trainer), None
+            # every rank holds the same samples by then; what fails is told by the reading
+            self._drawn, self._undrawn = attempt(lambda: self._examples.joined(reservoir.merge(trainer)))
+
+    def _due_after_epoch(self, trainer: Trainer) -> bool:
+        # before any validation there is nothing to compare with, and no earlier value to log again
+        waits = self._lacks_randoms and not self.state.logged
+        return super()._due_after_epoch(trainer) and not waits
+
+    # -- what is measured ---------------------------------------------------------------------------------------
+
+    def prepare(self, run: Run, probe: Probe) -> dict[str, Tensor]:
+        """The directions of all concepts at each layer; what they were fitted to is forgotten with the reading."""
+        of_classes(probe, self.classes)
+        if self._sets is None:
+            if self._lacks_randoms:
+                raise self._undrawn or ValueError("no samples have passed by to make random sets of: give randoms=")
+            self._sets = self._examples.prepared(run, probe, self._drawn)
+            self._tell_size(sum(len(Probe(part)) for part in self._sets.randoms[0]))
+            self._drawn = None
+        layers = list(self.layer_names)
+
+        def activated(batches: Sequence[Inputs]) -> dict[str, Tensor]:
+            return activations(run.model, on_device(batches, run.device), layers, forward=run, batch_size=BATCH)
+
+        concepts = {name: activated(batches) for name, batches in self._sets.concepts.items()}
+        randoms = [activated(batches) for batches in self._sets.randoms]
+        shared: dict[str, Tensor] = {}
+        for layer in layers:
+            given = {name: found.pop(layer) for name, found in concepts.items()}
+            cavs = self._fitted(layer, given, [found.pop(layer) for found in randoms])
+            run.aside[layer] = cavs
+            shared |= {f"{key}/{layer}": tensor for key, tensor in told_apart(cavs, self.concept_names).items()}
+        return shared
+
+    def _fitted(self, layer: str, given: dict[str, Tensor], randoms: list[Tensor]) -> CAVs:
+        sound = {name: examples for name, examples in given.items() if examples.isfinite().all()}
+        for name in given.keys() - sound.keys():
+            self.say(f"concept {name!r} has NaN or infinity at layer {layer!r}: it is left out there")
+        # where none is sound, the error of all names the first
+        return fit_cavs(sound or given, randoms, classifier=self.classifier, C=self.C, pool=self.pool)
+
+    def measure(self, run: Run, probe: Probe) -> Measured:
+        """What the directions say of each sample."""
+        assert probe.targets is not None
+        layers = list(self.layer_names)
+        gradients = layer_gradients(
+            run.model, probe.inputs, probe.targets, layers, forward=run.on_probe, batch_size=len(probe)
+        )
+        rows: dict[str, Tensor] = {}
+        for layer in layers:
+            sensitivities = run.aside[layer].sensitivities(gradients.pop(layer))
+            rows |= {f"{f.name}/{layer}": getattr(sensitivities, f.name) for f in fields(sensitivities)}
+            if layer not in self._constant and is_constant(sensitivities, probe.targets):
+                self._constant.add(layer)
+                module = find_layers(run.model, layer)[layer]
+                better = earlier_layer(run.model, probe.inputs, probe.targets, module, forward=run)
+                self.say(constant_gradient_message(layer, better).removesuffix("."))
+        return Measured(rows)
+
+    def report(self, probe: Probe, history: Sequence[Reading]) -> Report:
+        """The scores and effects of each layer, and their curves over the run."""
+        latest = history[-1]
+        scored = {layer: self._scored(layer, probe, latest) for layer in self.layer_names}
+        numbers: dict[str, float] = {}
+        for layer, scores in scored.items():
+            values = effect_scalars(layer, scores, latest.measured.shared, self._class_tags, self.concept_names)
+            numbers |= {f"{self.tag}/{layer}/{name}": value for name, value in values.items()}
+        now = [*history[:-1], replace(latest, scalars=numbers)]
+        titles = [f"class {probe.label(number)}" for number in self.classes]
+        pictures: dict[str, Picture] = {
+            f"{self.tag}/{layer}/effects": effect_curves(
+                f"{self.tag}/{layer}",
+                layer,
+                now,
+                dict(zip(self._class_tags, titles, strict=True)),
+                self.concept_names,
+                self.random_sets,
+                constant=bool(scores["constant_gradient"].any()),
+            )
+            for layer, scores in scored.items()
+        }
+        return Report(latest.epoch, numbers, pictures)
+
+    def _scored(self, layer: str, probe: Probe, reading: Reading) -> dict[str, Tensor]:
+        """The scores of all concepts, (classes, concepts) each."""
+        assert probe.targets is not None
+        rows, shared = reading.measured.rows, reading.measured.shared
+        sensitivities = Sensitivities(**{f.name: rows[f"{f.name}/{layer}"] for f in fields(Sensitivities)})
+        sound = shared[f"sound/{layer}"]
+        names = [name for name, told in zip(self.concept_names, sound.tolist(), strict=True) if told]
+        scores = score_concepts(
+            sensitivities,
+            probe.targets.cpu(),
+            names=names,
+            separation=shared[f"separation/{layer}"][sound],
+            classes=self.classes,
+            test=self.test,
+        )
+        return all_scores(scores, sound)

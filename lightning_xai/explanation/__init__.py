@@ -1,0 +1,6 @@
+"""What every callback is: the base, and the families that close one of its two methods."""
+
+from lightning_xai.explanation.base import Explanation
+from lightning_xai.explanation.maps import Maps
+
+__all__ = ["Explanation", "Maps"]

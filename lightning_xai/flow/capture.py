@@ -1,0 +1,175 @@
+"""The automatic probe: a balanced choice of samples from the batches that pass by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+
+from lightning_xai.flow.namespaces import Trainer
+from lightning_xai.probe import Probe
+from lightning_xai.tensors import map_tensors, tensors
+
+
+class Taking(Protocol):
+    """Whatever takes samples of the batches that pass by."""
+
+    def add(self, batch: Any) -> None:
+        """Look at a batch."""
+
+
+@dataclass(eq=False)
+class Capture:
+    """Keeps the ``size`` samples that are smallest by (occurrence within their class, position in the data).
+
+    The first of every class comes before the second of any, so an unshuffled folder of classes gives a balanced
+    probe. Positions are those of the whole data: rank r of R sees every R-th sample. A rank's own choice holds
+    whatever of its samples the choice over all ranks needs, because merging only moves a class's later samples
+    further back.
+
+    Args:
+        size: how many samples to keep.
+        classes: of which classes alone; None for all.
+        labels: extracts the class indices (N,) of a batch; by default they are found by their place or key.
+        rank: of this process.
+        world_size: number of processes that share the data.
+    """
+
+    size: int
+    classes: Collection[int] | None = None
+    labels: Callable[[Any], torch.Tensor] | None = None
+    rank: int = 0
+    world_size: int = 1
+    _kept: dict[tuple[int, int], Probe] = field(default_factory=dict)
+    _seen: int = 0
+    _of_class: Counter[int | None] = field(default_factory=Counter)
+
+    def add(self, batch: Any) -> None:
+        """Look at a batch that has been through the transfer hooks; what is kept of it is cloned."""
+        # outside inference mode, or the clones could never be part of a graph
+        with torch.inference_mode(False), torch.no_grad():
+            probe = Probe.from_batch(batch, labels=self.labels, prepared=True)
+            labels = [None] * len(probe) if probe.targets is None else probe.targets.tolist()
+            places: dict[tuple[int, int], int] = {}
+            for place, label in enumerate(labels):
+                if self.classes is not None and label not in self.classes:
+                    continue
+                position = (self._seen + place) * self.world_size + self.rank
+                places[0 if label is None else self._of_class[label], position] = place
+                self._of_class[label] += 1
+            self._seen += len(probe)
+            best = sorted([*self._kept, *places])[: self.size]
+            self._kept = {key: self._kept[key] if key in self._kept else clone(probe[[places[key]]]) for key in best}
+
+    def offer(self) -> dict[int, int | None]:
+        """The positions that this rank would give, and their classes."""
+        return {position: _label(probe) for (_, position), probe in self._kept.items()}
+
+    def merge(self, trainer: Trainer) -> Probe | None:
+        """The choice over all ranks, the same on each of them; None where no batch was seen. Collective."""
+        broadcast = trainer.strategy.broadcast
+        mine = {position: probe for (_, position), probe in self._kept.items()}
+        offers: list[dict[int, int | None]] = [broadcast(self.offer(), src=rank) for rank in range(self.world_size)]
+        chosen = balanced([sample for offer in offers for sample in offer.items()], self.size)
+        parts: dict[int, Probe] = {}
+        for rank, offer in enumerate(offers):
+            if wanted := offer.keys() & chosen:
+                parts |= broadcast({position: mine[position] for position in wanted & mine.keys()}, src=rank)
+        with torch.inference_mode(False):
+            return _join([parts[position] for position in chosen]) if chosen else None
+
+
+def balanced(samples: list[tuple[int, int | None]], size: int) -> list[int]:
+    """The ``size`` positions smallest by (occurrence within their class, position), of (position, class) pairs.
+
+    Example:
+        >>> balanced([(0, 7), (1, 7), (2, 7), (3, 9)], size=3)
+        [0, 3, 1]
+    """
+    of_class: Counter[int | None] = Counter()
+    keys = []
+    for position, label in sorted(samples, key=lambda sample: sample[0]):
+        keys.append((0 if label is None else of_class[label], position))
+        of_class[label] += 1
+    return [position for _, position in sorted(keys)[:size]]
+
+
+def of_classes(probe: Probe, classes: Collection[int] | None) -> Probe:
+    """The samples of these classes; None keeps all.
+
+    Raises:
+        ValueError: a class without samples.
+    """
+    if classes is None:
+        return probe
+    labels = [] if probe.targets is None else probe.targets.tolist()
+    if absent := [number for number in classes if number not in labels]:
+        there = f"labels {sorted(set(labels))}" if labels else "no labels"
+        raise ValueError(
+            f"the probe has no sample of the classes {absent}: it has {there}. Give a probe with samples of these "
+            "classes, or other classes"
+        )
+    return probe[[index for index, label in enumerate(labels) if label in classes]]
+
+
+def _label(probe: Probe) -> int | None:
+    return None if probe.targets is None else int(probe.targets[0])
+
+
+def clone(probe: Probe) -> Probe:
+    """The same samples on the CPU, sharing no memory with these."""
+    return replace(
+        probe,
+        inputs=map_tensors(probe.inputs, lambda t: t.detach().clone().cpu()),
+        targets=None if probe.targets is None else probe.targets.detach().clone().cpu(),
+    )
+
+
+def _join(samples: list[Probe]) -> Probe:
+    targets = [sample.targets for sample in samples if sample.targets is not None]
+    return replace(
+        samples[0],
+        inputs=join_inputs([sample.inputs for sample in samples]),
+        targets=torch.cat(targets) if len(targets) == len(samples) else None,
+    )
+
+
+def join_inputs(trees: list[Any]) -> Any:
+    """Inputs of one sample each as one batch; what not every sample has is left out."""
+    first = trees[0]
+    if isinstance(first, torch.Tensor):
+        return _concatenate(trees) if first.ndim else first
+    if isinstance(first, dict):
+        shared = [key for key in first if tensors(first[key]) and all(key in tree for tree in trees)]
+        return {key: join_inputs([tree[key] for tree in trees]) for key in shared}
+    if not tensors(first):
+        if isinstance(first, (list, tuple)) or any(tree != first for tree in trees):
+            raise ValueError(
+                f"the inputs hold a {type(first).__name__} beside tensors, which cannot be cut into samples. Give a "
+                "Probe of what the model takes"
+            )
+        return first
+    joined = [join_inputs(list(items)) for items in zip(*trees, strict=True)]
+    return type(first)(*joined) if hasattr(first, "_fields") else type(first)(joined)
+
+
+def _concatenate(rows: list[torch.Tensor]) -> torch.Tensor:
+    shapes = sorted({tuple(row.shape[1:]) for row in rows})
+    if len(shapes) > 1:
+        if rows[0].is_floating_point() or len({len(shape) for shape in shapes}) > 1:
+            raise ValueError(
+                f"the samples of the probe have different shapes, {shapes[0]} and {shapes[-1]}: they cannot be one "
+                "batch. Give a Probe of samples that fit together"
+            )
+        # token ids and masks of batches padded to different lengths: 0 is what the mask ignores
+        longest = [max(sizes) for sizes in zip(*shapes, strict=True)]
+        rows = [_pad(row, longest) for row in rows]
+    return torch.cat(rows)
+
+
+def _pad(row: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    widths = [(0, size - have) for size, have in zip(sizes, row.shape[1:], strict=True)]
+    return torch.nn.functional.pad(row, [width for pair in reversed(widths) for width in pair])

@@ -1,0 +1,152 @@
+"""What happens once, before training starts: the settings are checked, the store and the loggers opened."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lightning_xai.attempt import attempt
+from lightning_xai.flow import schedule
+from lightning_xai.flow.folders import store_for
+from lightning_xai.flow.model_run import find_forward
+from lightning_xai.flow.namespaces import LightningModule, Trainer
+from lightning_xai.flow.state import Saved
+from lightning_xai.loggers import Files, open_run
+from lightning_xai.probe import Probe
+from lightning_xai.report import Opening
+from lightning_xai.store import RunStore
+
+if TYPE_CHECKING:
+    from lightning_xai.explanation.base import Explanation
+
+OTHER_SAMPLES = "{why}: pictures before and after epoch {epoch} show different samples"
+
+
+def open_all(everyone: list[Explanation], trainer: Trainer, model: LightningModule) -> None:
+    """Check and open the explanations of this Trainer.
+
+    Raises:
+        ValueError: for settings that cannot work, before the first step.
+    """
+    for explanation in everyone:
+        find_forward(model, explanation.forward)
+        explanation.resolve(model)
+    _check_tags(everyone)
+    store, anew = store_for(trainer, everyone)
+    for explanation in everyone:
+        if trainer.state.fn != "fit":
+            explanation._loaded = None  # of the checkpoint that is validated: a later fit does not go on from it
+        explanation.open(store, anew=anew)
+    _check_monitors(trainer, everyone)
+    if trainer.is_global_zero:
+        _open_loggers(trainer, everyone, store)
+
+
+def resume(explanation: Explanation, trainer: Trainer, state: dict[str, Any]) -> None:
+    """Go on from what a checkpoint holds: the history, and the samples where they are found."""
+    if isinstance(state, Mapping) and not state:
+        return
+    saved, error = attempt(partial(Saved.of, state))
+    if saved is None:
+        explanation.warn(error or ValueError(), "what the checkpoint holds of it cannot be read, so it starts anew")
+        return
+    now = explanation.state
+    now.validations, now.logged, now.expected = saved.validations, saved.logged, saved.fingerprint
+    _, error = attempt(partial(now.history.resume, saved.history, trainer.global_step, trainer.is_global_zero))
+    if error is not None:
+        now.history.lost.append(error)
+    if now.probe is None:
+        find = partial(_earlier_probe, explanation, saved)
+        found, error = attempt(find) if trainer.is_global_zero else (None, None)
+        if error is not None:
+            explanation.warn(error, "the earlier samples could not be read, so others are taken")
+        now.probe = trainer.strategy.broadcast(found)
+    elif now.probe.fingerprint != now.expected:
+        explanation.say(OTHER_SAMPLES.format(epoch=trainer.current_epoch, why="another probe is given than before"))
+    tell_lost(explanation, "the earlier readings could not be taken over whole")
+
+
+def _earlier_probe(explanation: Explanation, saved: Saved) -> Probe | None:
+    history, probe = explanation.state.history, None
+    if saved.probe is not None:
+        probe, error = attempt(partial(Probe.from_state, saved.probe))
+        if error is not None:
+            history.lost.append(error)
+    if probe is None and history.store is not None and saved.fingerprint is not None:
+        probe = history.store.probe(saved.fingerprint)
+        history.lost.extend(history.store.told())
+    return None if probe is None else explanation.displayed(probe)
+
+
+def tell_lost(explanation: Explanation, what: str = "earlier readings are lost to pictures and checkpoints") -> None:
+    """Warn of what could not be read of the run so far: of its first cause, and how many there are."""
+    lost = explanation.state.history.lost
+    if lost:
+        more = f" ({len(lost)} of them)" if len(lost) > 1 else ""
+        explanation.warn(lost[0], what + more)
+        lost.clear()
+
+
+def sinks(trainer: Trainer, store: RunStore | None) -> list[Any]:
+    """The Trainer's loggers; files in the store where it has none."""
+    without: list[Any] = [] if store is None else [Files(store.folder)]
+    return list(trainer.loggers) or without
+
+
+def describe(explanation: Explanation, store: RunStore, fingerprint: str) -> None:
+    """Write the manifest's entry of this explanation."""
+    kind = type(explanation)
+    entry = {
+        "class": f"{kind.__module__}:{kind.__qualname__}",
+        "settings": explanation.settings(),
+        "layers": explanation.layer_names,
+        "probe": fingerprint,
+        "tag": explanation.tag,
+        "scalars": [asdict(scalar) for scalar in explanation.declared(explanation.explained)],
+    }
+    store.describe(explanation.tag.removeprefix("xai/"), entry)
+
+
+def _check_tags(everyone: list[Explanation]) -> None:
+    tags: dict[str, Explanation] = {}
+    for explanation in everyone:
+        if explanation.tag in tags:
+            name = explanation.tag.removeprefix("xai/")
+            raise ValueError(
+                f"two callbacks log under {explanation.tag!r}, and Lightning would average their scalars: "
+                f"give one of them another name, as {type(explanation).__name__}(name={name + '_2'!r})"
+            )
+        tags[explanation.tag] = explanation
+
+
+def _check_monitors(trainer: Trainer, everyone: list[Explanation]) -> None:
+    tags = {explanation.tag: explanation.tags(explanation.explained) for explanation in everyone}
+    known = [tag for own in tags.values() for tag in own]
+    unknown_yet = tuple(f"{tag}/" for tag, own in tags.items() if not own)
+    for monitor in schedule.monitors(trainer):
+        if (
+            monitor.metric.startswith("xai/")
+            and not monitor.metric.startswith(unknown_yet)
+            and monitor.metric not in known
+        ):
+            close = difflib.get_close_matches(monitor.metric, known, n=3, cutoff=0.3) or known
+            masked = any(f"/{kind}/" in monitor.metric for kind in ("share", "lift", "pointing"))
+            hint = ". Scalars of masks need a given Probe with masks=" if masked else ""
+            raise ValueError(
+                f"{monitor.by} monitors {monitor.metric!r}, which no callback logs. Close: {', '.join(close)}{hint}"
+            )
+
+
+def _open_loggers(trainer: Trainer, everyone: list[Explanation], store: RunStore | None) -> None:
+    opened = Opening(
+        folder=None if store is None else store.folder,
+        fingerprints={e.tag.removeprefix("xai/"): e.explained.fingerprint for e in everyone if e.explained},
+        scalars=[scalar for explanation in everyone for scalar in explanation.declared(explanation.explained)],
+    )
+    for logger in sinks(trainer, store):
+        _, error = attempt(partial(open_run, logger, opened))
+        if error is not None:
+            everyone[0].warn(error, f"{type(logger).__name__} could not be prepared")

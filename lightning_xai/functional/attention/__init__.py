@@ -1,0 +1,1 @@
+"""Attention where it happens: kernels and softmaxes watched, and their backward."""

@@ -1,0 +1,1 @@
+"""What Grad-CAM and its variants make of a layer."""

@@ -1,0 +1,1 @@
+"""The linear algebra of concept directions."""

@@ -1,0 +1,1 @@
+"""Layers: their names, where their channels and cells are, what they return."""

@@ -1,0 +1,1 @@
+"""Numbers said of an explanation."""

@@ -1,0 +1,1 @@
+"""What was measured, described as pictures, rows and numbers. Nothing here sees a model or draws."""
