@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import torch
 
+from lightning_xai.batches import join_samples
 from lightning_xai.flow.namespaces import Trainer
 from lightning_xai.probe import Probe
-from lightning_xai.tensors import map_tensors, tensors
+from lightning_xai.tensors import map_tensors
 
 
 class Taking(Protocol):
@@ -132,44 +133,6 @@ def _join(samples: list[Probe]) -> Probe:
     targets = [sample.targets for sample in samples if sample.targets is not None]
     return replace(
         samples[0],
-        inputs=join_inputs([sample.inputs for sample in samples]),
+        inputs=join_samples([sample.inputs for sample in samples]),
         targets=torch.cat(targets) if len(targets) == len(samples) else None,
     )
-
-
-def join_inputs(trees: list[Any]) -> Any:
-    """Inputs of one sample each as one batch; what not every sample has is left out."""
-    first = trees[0]
-    if isinstance(first, torch.Tensor):
-        return _concatenate(trees) if first.ndim else first
-    if isinstance(first, dict):
-        shared = [key for key in first if tensors(first[key]) and all(key in tree for tree in trees)]
-        return {key: join_inputs([tree[key] for tree in trees]) for key in shared}
-    if not tensors(first):
-        if isinstance(first, (list, tuple)) or any(tree != first for tree in trees):
-            raise ValueError(
-                f"the inputs hold a {type(first).__name__} beside tensors, which cannot be cut into samples. Give a "
-                "Probe of what the model takes"
-            )
-        return first
-    joined = [join_inputs(list(items)) for items in zip(*trees, strict=True)]
-    return type(first)(*joined) if hasattr(first, "_fields") else type(first)(joined)
-
-
-def _concatenate(rows: list[torch.Tensor]) -> torch.Tensor:
-    shapes = sorted({tuple(row.shape[1:]) for row in rows})
-    if len(shapes) > 1:
-        if rows[0].is_floating_point() or len({len(shape) for shape in shapes}) > 1:
-            raise ValueError(
-                f"the samples of the probe have different shapes, {shapes[0]} and {shapes[-1]}: they cannot be one "
-                "batch. Give a Probe of samples that fit together"
-            )
-        # token ids and masks of batches padded to different lengths: 0 is what the mask ignores
-        longest = [max(sizes) for sizes in zip(*shapes, strict=True)]
-        rows = [_pad(row, longest) for row in rows]
-    return torch.cat(rows)
-
-
-def _pad(row: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    widths = [(0, size - have) for size, have in zip(sizes, row.shape[1:], strict=True)]
-    return torch.nn.functional.pad(row, [width for pair in reversed(widths) for width in pair])

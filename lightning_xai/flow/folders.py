@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from lightning_xai.attempt import attempt
+from lightning_xai.flow.explainer import Explainer
 from lightning_xai.flow.namespaces import Trainer
 from lightning_xai.flow.session import session_of
 from lightning_xai.flow.state import Saved
 from lightning_xai.storage.manifest import MANIFEST, claim, claim_version, identify, read_manifest
-from lightning_xai.store import RunStore
-
-if TYPE_CHECKING:
-    from lightning_xai.explanation.base import Explanation
+from lightning_xai.storage.run_store import RunStore
 
 
 class Place(NamedTuple):
@@ -25,17 +24,23 @@ class Place(NamedTuple):
     own: bool
 
 
-def store_for(trainer: Trainer, everyone: list[Explanation]) -> tuple[RunStore | None, bool]:
-    """The store of this Trainer, and whether it begins a run; None where there is none. Collective.
+def begins_run(trainer: Trainer) -> bool:
+    """Whether what is opened now is no part of a run that this Trainer has begun.
 
     A Trainer that only validates writes beside the run that its logger's folder holds. Where it fits after that, it
     begins a run of its own.
     """
+    owned = session_of(trainer).owned
+    return owned is None or (not owned and trainer.state.fn == "fit")
+
+
+def store_for(trainer: Trainer, everyone: Sequence[Explainer]) -> RunStore | None:
+    """The store of this Trainer; None where there is none. Collective."""
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return None, True
+        return None
     session = session_of(trainer)
-    if session.owned is not None and (session.owned or trainer.state.fn != "fit"):
-        return session.store, False
+    if not begins_run(trainer):
+        return session.store
     # only the main process knows the logger's version; the others get None where it finds no folder
     place, error = attempt(partial(_place, trainer, everyone)) if trainer.is_global_zero else (None, None)
     if error is not None:
@@ -44,10 +49,10 @@ def store_for(trainer: Trainer, everyone: list[Explanation]) -> tuple[RunStore |
     place = trainer.strategy.broadcast(place)
     session.store = None if place is None else RunStore(place.folder, place.run)
     session.owned = place is None or place.own
-    return session.store, True
+    return session.store
 
 
-def _place(trainer: Trainer, everyone: list[Explanation]) -> Place:
+def _place(trainer: Trainer, everyone: Sequence[Explainer]) -> Place:
     root = Path(trainer.default_root_dir).absolute() / "xai"
     if trainer.loggers:
         place, error = attempt(partial(_of_logger, trainer, everyone))
@@ -59,7 +64,7 @@ def _place(trainer: Trainer, everyone: list[Explanation]) -> Place:
     return Place(str(folder), run, own=True)
 
 
-def _of_logger(trainer: Trainer, everyone: list[Explanation]) -> Place:
+def _of_logger(trainer: Trainer, everyone: Sequence[Explainer]) -> Place:
     logger = trainer.loggers[0]
     number, name = logger.version, logger.name
     version = number if isinstance(number, str) else f"version_{number or 0}"
@@ -74,11 +79,11 @@ def _of_logger(trainer: Trainer, everyone: list[Explanation]) -> Place:
         unknown_yet = trainer.ckpt_path is not None and trainer.strategy.restore_checkpoint_after_setup
         if not fits or unknown_yet:
             return Place(str(folder), identify(folder), own=fits)
-        goes_on = [explanation for explanation in everyone if _wrote(explanation._loaded, folder, held.get("run"))]
+        goes_on = [explainer for explainer in everyone if _wrote(explainer.checkpoint, folder, held.get("run"))]
         if goes_on:
-            for explanation in everyone:
-                if explanation not in goes_on:
-                    RunStore(folder).set_aside(explanation.tag.removeprefix("xai/"))
+            for explainer in everyone:
+                if explainer not in goes_on:
+                    RunStore(folder).set_aside(explainer.tag.removeprefix("xai/"))
             return Place(str(folder), identify(folder), own=True)
     run, aside = claim(folder)
     if damage is not None:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from lightning_xai.attempt import attempt
 from lightning_xai.reading import Measured, Reading, thinned
+from lightning_xai.storage.loading import unreadable
 from lightning_xai.storage.manifest import store_of
 from lightning_xai.storage.reading_state import reading_from_state, reading_state
-from lightning_xai.store import RunStore, unreadable
+from lightning_xai.storage.run_store import RunStore
 
 KEPT_READINGS = 16
 KEPT_BYTES = 16 * 2**20

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from lightning_xai.flow.background import Worker
 from lightning_xai.flow.namespaces import Trainer
 from lightning_xai.flow.shadows import Shadows
-from lightning_xai.store import RunStore
+from lightning_xai.storage.run_store import RunStore
 
 
 @dataclass

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lightning_xai.attempt import attempt
 from lightning_xai.flow.namespaces import LightningModule, Trainer, callbacks_of
 from lightning_xai.flow.stand_in import attach, dummy_logger, stand_in
-from lightning_xai.functional.layers.names import unwrapped_names
+from lightning_xai.functional.layers import unwrapped_names
 from lightning_xai.functional.shadow import Snapshot, UnshadowableError, over
 from lightning_xai.functional.shadow.memory import MIB, storage_of
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning_xai.flow.capture import Capture
 from lightning_xai.flow.history import KEPT_BYTES, History
+from lightning_xai.flow.messages import Messages
 from lightning_xai.probe import Probe
 from lightning_xai.tensors import tensors
 
@@ -19,22 +20,26 @@ class State:
 
     Args:
         history: its readings.
+        messages: what it tells the user.
+        layer_names: layer as tagged -> its real name in the model, once known.
         probe: what is explained, as it is displayed; None until it is captured.
         prepared: the same as the model takes it.
         expected: the fingerprint of what an earlier part of this run explained.
         capture: the probe to be, while batches pass by.
-        like: the structure of this run's batches, with empty tensors.
+        batch_structure: a batch of this run, with empty tensors.
         validations: how many there have been.
         logged: the scalars of the latest reading.
         unlogged: what made loggers fail in the background, and what came of it, until it is told.
     """
 
     history: History
+    messages: Messages
+    layer_names: dict[str, str] = field(default_factory=dict)
     probe: Probe | None = None
     prepared: Probe | None = None
     expected: str | None = None
     capture: Capture | None = None
-    like: Any = None
+    batch_structure: Any = None
     validations: int = 0
     logged: dict[str, float] = field(default_factory=dict)
     unlogged: deque[tuple[Exception, str]] = field(default_factory=deque)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lightning_xai.functional.attention.fused import Fused
 from lightning_xai.functional.attention.watching import Move, Watching
 from lightning_xai.functional.hooks import following
-from lightning_xai.functional.layers.names import close_matches, find_layers, named_layers, torchscript_note
+from lightning_xai.functional.layers import close_matches, find_layers, named_layers, torchscript_note
 from lightning_xai.functional.passes.request import Request, explaining
 
 Extract = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], Tensor]

@@ -94,7 +94,7 @@ def comparing():
 def compared(folder):
     callback = comparing()
     found = answer(fit(folder, callback), callback)
-    return {**found, "randoms": [torch.cat(parts) for parts in callback._sets.randoms]}
+    return {**found, "randoms": [torch.cat(parts) for parts in callback.state.sets.randoms]}
 
 
 def with_masks():
@@ -299,7 +299,7 @@ def test_random_sets_are_those_of_a_single_process(ranks, tmp_path):
     trainer(tmp_path, alone, max_epochs=1).fit(classifier(), loader(16), loader(8, seed=1, batch_size=3))
     for rank in ranks:
         assert len(rank["compared"]["randoms"]) == 3
-        for one, (other,) in zip(rank["compared"]["randoms"], alone._sets.randoms, strict=True):
+        for one, (other,) in zip(rank["compared"]["randoms"], alone.state.sets.randoms, strict=True):
             assert torch.equal(one, other)
 
 

@@ -18,12 +18,12 @@ from lightning_xai.callbacks.attention_maps.passes import (
 )
 from lightning_xai.callbacks.attention_maps.places import Scene
 from lightning_xai.explanation.maps import MAP_SCALARS, MASK_SCALARS, Maps, largest
-from lightning_xai.flow.model_run import Run
+from lightning_xai.flow.import_paths import import_object
+from lightning_xai.flow.model_run import ModelRun
 from lightning_xai.flow.namespaces import LightningModule
-from lightning_xai.flow.settings import import_object
 from lightning_xai.functional.attention_maps import attention_maps
 from lightning_xai.functional.attention_rollout import attention_rollout
-from lightning_xai.functional.layers.names import close_matches, find_layers
+from lightning_xai.functional.layers import close_matches, find_layers
 from lightning_xai.functional.metrics.attention import mean_of, share_sums
 from lightning_xai.functional.passes.explained import token_ids
 from lightning_xai.probe import Probe
@@ -120,7 +120,7 @@ class AttentionMaps(Maps):
 
     # -- what is measured ---------------------------------------------------------------------------------------
 
-    def maps(self, run: Run, probe: Probe) -> dict[str, Tensor]:
+    def maps(self, run: ModelRun, probe: Probe) -> dict[str, Tensor]:
         """By layer, and what goes through all; beside them, in ``run.rows``, what scalars and pictures take."""
         inputs = probe.inputs
         means = attention_maps(run.model, inputs, heads="mean", extract=self._extracts, forward=run.on_probe)
@@ -154,7 +154,7 @@ class AttentionMaps(Maps):
             run.rows["real"] = scene.real
         return maps
 
-    def _through_all(self, run: Run, probe: Probe, scene: Scene, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _through_all(self, run: ModelRun, probe: Probe, scene: Scene, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rollout and relevance, each where the model allows it."""
         found: dict[str, Tensor] = {}
         one = one_sequence(means, len(probe))
@@ -186,7 +186,7 @@ class AttentionMaps(Maps):
             )
         return found[:LAYERS]
 
-    def _matrices(self, run: Run, inputs: Any, scene: Scene) -> dict[str, Tensor]:
+    def _matrices(self, run: ModelRun, inputs: Any, scene: Scene) -> dict[str, Tensor]:
         assert self.matrices is not None
         maps = attention_maps(run.model, inputs, layers=self.matrices, extract=self._extracts, forward=run)
         kept = {}

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.callbacks.attention_maps.places import Place, Scene, is_causal
-from lightning_xai.flow.model_run import Run
+from lightning_xai.flow.model_run import ModelRun
 from lightning_xai.functional.attention_maps import Extract, attention_maps
 from lightning_xai.functional.attention_relevance import attention_relevance
-from lightning_xai.functional.layers.names import named_layers
+from lightning_xai.functional.layers import named_layers
 from lightning_xai.functional.metrics.attention import entropy_sums
 
 QUERIES = 16
@@ -30,7 +30,7 @@ def of_real_queries(maps: Tensor, real: Tensor | None) -> Tensor:
 
 
 def entropies(
-    run: Run,
+    run: ModelRun,
     inputs: Any,
     scene: Scene,
     chosen: Mapping[str, Tensor],
@@ -72,7 +72,7 @@ def one_sequence(means: Mapping[str, Tensor], samples: int) -> bool:
 
 
 def relevance_rows(
-    run: Run, inputs: Any, targets: Any, scene: Scene, means: Mapping[str, Tensor]
+    run: ModelRun, inputs: Any, targets: Any, scene: Scene, means: Mapping[str, Tensor]
 ) -> tuple[Tensor, bool]:
     """What each key is worth for the deciding query, placed, and whether it goes through one sequence.
 

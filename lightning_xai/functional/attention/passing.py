@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from lightning_xai.foreign.torch import without_function_modes
 from lightning_xai.functional.attention.fused import Fused
 from lightning_xai.functional.attention.watching import Move, Watching
 
@@ -89,7 +90,7 @@ class _FusedNode(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         call = Fused(*ctx.saved_tensors, *ctx.options)
-        with torch._C.DisableTorchFunction(), torch.autocast(grad.device.type, enabled=False):
+        with without_function_modes(), torch.autocast(grad.device.type, enabled=False):
             dtype = torch.promote_types(call.query.dtype, torch.float32)  # that of the weights
             query, key, value, grad = (t.to(dtype) for t in (call.query, call.key, call.value, grad))
             grads = [torch.zeros_like(t) for t in (query, key, value)]
@@ -124,7 +125,7 @@ class _WeightsNode(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (weights,) = ctx.saved_tensors
-        with torch._C.DisableTorchFunction():
+        with without_function_modes():
             positive = ctx.move((grad.float() * weights).clamp_min(0)).mean(1).float()
             ctx.passing.consume(ctx.event, iter([(slice(None), positive)]))
         return (grad, None, None, None, None)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from lightning_xai.functional.layers.names import named_layers, takes_hooks
+from lightning_xai.functional.layers import named_layers, takes_hooks
 from lightning_xai.tensors import first_tensor
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.functional.layers.names import takes_hooks
+from lightning_xai.functional.layers import takes_hooks
 from lightning_xai.tensors import map_tensors, replace_first
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Size, Tensor, nn
 
 from lightning_xai.functional.hooks import Call, trace
-from lightning_xai.functional.layers.layout import recognise
 from lightning_xai.functional.passes import outputs
 from lightning_xai.functional.passes.guard import inspecting
+from lightning_xai.functional.passes.layout import recognise
 from lightning_xai.tensors import first_tensor, select, usable
 
 Move = Callable[[Tensor], Tensor]

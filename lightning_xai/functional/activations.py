@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.functional.hooks import DisconnectedError, record, tapping, trace
-from lightning_xai.functional.layers.names import find_layers
+from lightning_xai.functional.layers import find_layers
 from lightning_xai.functional.passes.request import explaining, input_tensor
 from lightning_xai.tensors import select, usable
 

@@ -1,0 +1,84 @@
+"""The automatic probe of one callback, from the first batch to the samples that all ranks explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from torch import Tensor
+
+from lightning_xai.attempt import attempt
+from lightning_xai.batches import is_dense
+from lightning_xai.flow import opening
+from lightning_xai.flow.capture import Capture, Taking
+from lightning_xai.flow.display import describe, fitting
+from lightning_xai.flow.explainer import Explainer
+from lightning_xai.flow.loaders import dataset_of
+from lightning_xai.flow.namespaces import Trainer
+from lightning_xai.probe import Probe
+from lightning_xai.tensors import map_tensors
+
+
+def look_at(explainer: Explainer, trainer: Trainer, batch: Any, *, keep: bool) -> None:
+    """Learn a batch's structure, and take samples of it where the probe is to come from such batches (``keep``)."""
+    state = explainer.state
+    if state.batch_structure is None:
+        state.batch_structure, _ = attempt(partial(map_tensors, batch, _emptied))
+    if state.probe is None and keep:
+        take(explainer, _capture(explainer, trainer), batch, "no probe could be taken from the batches")
+
+
+def take(explainer: Explainer, taking: Taking, batch: Any, failure: str) -> None:
+    """Show it the batch; of what fails only the first is told, since each batch may fail in words of its own."""
+    _, error = attempt(partial(taking.add, batch))
+    if error is None:
+        return
+    if explainer.on_error == "raise":
+        raise error
+    if explainer.state.messages.is_new(failure):
+        explainer.warn(error, failure)
+
+
+def settle(explainer: Explainer, trainer: Trainer) -> None:
+    """End the capture: the same probe on every rank, also on one that saw no batch. Collective."""
+    state = explainer.state
+    if state.probe is not None:
+        return
+    # what fails to join fails on every rank alike: each holds the same samples by then
+    probe, error = attempt(partial(_capture(explainer, trainer).merge, trainer))
+    state.capture = None
+    if error is not None:
+        if explainer.on_error == "raise":
+            raise error
+        explainer.warn(error, "no probe could be made of the batches")
+    if probe is None:
+        return
+    size, _ = explainer.automatic_probe()
+    if len(probe) < size:
+        explainer.say(f"a probe of {size} samples was asked for, but the data has {len(probe)}: these are explained")
+    state.probe = explainer.displayed(describe(probe, dataset_of(trainer, explainer.probe_loader)))
+    if state.expected not in (None, state.probe.fingerprint):
+        why = "the run is resumed without its probe, and the data gives another"
+        explainer.say(opening.OTHER_SAMPLES.format(epoch=trainer.current_epoch, why=why))
+
+
+def displayed(explainer: Explainer, probe: Probe) -> Probe:
+    """The probe with what the settings say about its display; what does not fit is told once and left out."""
+    fitted, unfit = fitting(probe, explainer.display)
+    for why in unfit:
+        explainer.state.messages.caution(why)
+    return fitted
+
+
+def _capture(explainer: Explainer, trainer: Trainer) -> Capture:
+    state = explainer.state
+    if state.capture is None:
+        labels = cast("Callable[[Any], Tensor] | None", explainer.labels)
+        state.capture = Capture(*explainer.automatic_probe(), labels, trainer.global_rank, trainer.world_size)
+    return state.capture
+
+
+def _emptied(tensor: Tensor) -> Tensor | None:
+    """Its shape without a sample; nothing where samples cannot be cut, since no probe holds such a tensor."""
+    return tensor.new_empty((0, *tensor.shape[1:])) if is_dense(tensor) else None
