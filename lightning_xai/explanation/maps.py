@@ -21,7 +21,10 @@ from lightning_xai.reporting.heatmaps import heatmap_pictures, heatmap_rows, hea
 from lightning_xai.reporting.tokens import sequence_picture
 
 MAP_SCALARS = (
-    Scalar("{layer}/drift", "share of the relevance that moved since the last reading, 0 to 1"),
+    Scalar(
+        "{layer}/drift",
+        "share of the relevance that moved since the last reading, 0 to 1; of the first, from an even map",
+    ),
     Scalar("{layer}/peak", "largest value of all maps"),
     Scalar("{layer}/zero_maps", "samples whose map shows nothing"),
     Scalar("{layer}/nan_maps", "samples whose map is not finite"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from itertools import combinations
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from lightning_xai.callbacks.tcav.example_sets import BATCH, ExampleSets, Sets, 
 from lightning_xai.callbacks.tcav.reservoir import Reservoir
 from lightning_xai.concept import Concept
 from lightning_xai.example_sources.folders import images_in
-from lightning_xai.explanation.base import Explanation
+from lightning_xai.explanation.features import Features
 from lightning_xai.flow.capture import of_classes
 from lightning_xai.flow.loaders import most_samples
 from lightning_xai.flow.model_run import ModelRun
@@ -30,7 +30,7 @@ from lightning_xai.functional.metrics.significance import check_test
 from lightning_xai.functional.tcav import constant_gradient_message, score_concepts
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
-from lightning_xai.report import Picture, Report
+from lightning_xai.report import Picture
 from lightning_xai.reporting.effects import (
     SCALARS,
     all_scores,
@@ -63,7 +63,7 @@ class TCAVState(State):
 
 
 @dataclass(eq=False, kw_only=True)
-class TCAV(Explanation):
+class TCAV(Features):
     """How much the logit of a class depends on a concept at a layer, epoch after epoch (Kim et al. 2018).
 
     Logs under ``xai/<name>/<layer>/<class>/<concept>`` the ``score`` (share of positive derivatives) with its interval
@@ -107,6 +107,7 @@ class TCAV(Explanation):
     probe_size: int = field(default=0, init=False, repr=False)
     state: TCAVState = field(init=False, repr=False)
 
+    title, band = "Concept effects", "random concepts"
     identifying = ("layers", "classes", "concepts", "seed")
     scalars = SCALARS
 
@@ -265,29 +266,30 @@ class TCAV(Explanation):
                 self.say(constant_gradient_message(layer, better).removesuffix("."))
         return Measured(rows)
 
-    def report(self, probe: Probe, history: Sequence[Reading]) -> Report:
-        """The scores and effects of each layer, and their curves over the run."""
-        latest = history[-1]
-        scored = {layer: self.scores_of(layer, probe, latest) for layer in self.layer_names}
+    def weights(self, probe: Probe, reading: Reading) -> dict[str, float]:
+        """The scores and effects of each layer."""
         numbers: dict[str, float] = {}
-        for layer, scores in scored.items():
-            values = effect_scalars(layer, scores, latest.measured.shared, self.class_tags, self.concept_names)
-            numbers |= {f"{self.tag}/{layer}/{name}": value for name, value in values.items()}
-        now = [*history[:-1], replace(latest, scalars=numbers)]
+        for layer in self.layer_names:
+            scores = self.scores_of(layer, probe, reading)
+            values = effect_scalars(layer, scores, reading.measured.shared, self.class_tags, self.concept_names)
+            numbers |= {f"{layer}/{name}": value for name, value in values.items()}
+        return numbers
+
+    def curves(self, probe: Probe, history: Sequence[Reading]) -> dict[str, Picture]:
+        """The effects of each layer, one panel a class, hollow what random concepts explain."""
         titles = [f"class {probe.label(number)}" for number in self.classes]
-        pictures: dict[str, Picture] = {
-            f"{self.tag}/{layer}/effects": effect_curves(
+        return {
+            f"{layer}/effects": effect_curves(
                 f"{self.tag}/{layer}",
                 layer,
-                now,
+                history,
                 dict(zip(self.class_tags, titles, strict=True)),
                 self.concept_names,
                 self.random_sets,
-                constant=bool(scores["constant_gradient"].any()),
+                constant=bool(self.scores_of(layer, probe, history[-1])["constant_gradient"].any()),
             )
-            for layer, scores in scored.items()
+            for layer in self.layer_names
         }
-        return Report(latest.epoch, numbers, pictures)
 
     def scores_of(self, layer: str, probe: Probe, reading: Reading) -> dict[str, Tensor]:
         """The scores of all concepts, (classes, concepts) each."""
