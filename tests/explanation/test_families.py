@@ -56,7 +56,7 @@ def run(tmp_path_factory):
 
 def test_values_are_logged_as_their_mean(run):
     folder, (margin, _), model, _ = run
-    first, second = model.eval()(margin.explained.inputs).topk(2).values.T
+    first, second = model.eval()(margin.explained.inputs).detach().topk(2).values.T
     *_, logged = events(folder)[0]["xai/margin/margin"].values()
     assert logged == pytest.approx(float((first - second).mean()), rel=1e-5)
 
@@ -65,7 +65,7 @@ def test_values_of_every_sample_and_reading_are_there(run):
     folder, (margin, _), model, _ = run
     readings = load_run(folder).readings["margin"]
     assert [reading.measured.kept["margin"].shape for reading in readings] == [(12,)] * 3
-    first, second = model.eval()(margin.explained.inputs).topk(2).values.T
+    first, second = model.eval()(margin.explained.inputs).detach().topk(2).values.T
     torch.testing.assert_close(readings[-1].measured.kept["margin"], first - second)
 
 
