@@ -77,21 +77,21 @@ def _sizes(tree: Any) -> set[int | None]:
     return {len(t) if is_dense(t) else None for t in tensors(tree) if t.ndim}
 
 
-def join_batch(inputs: Inputs, targets: Tensor, like: Any) -> Any:
-    """Inputs and targets in the structure of the batch ``like``, as transfer hooks expect it."""
-    key = label_key(like)
+def join_batch(inputs: Inputs, targets: Tensor, structure: Any) -> Any:
+    """Inputs and targets in the structure of the batch ``structure``, as transfer hooks expect it."""
+    key = label_key(structure)
     if key is None:
         return inputs
-    if isinstance(like, Mapping):
-        named = inputs if isinstance(inputs, Mapping) else {_place(like, key, inputs): inputs}
+    if isinstance(structure, Mapping):
+        named = inputs if isinstance(inputs, Mapping) else {_place(structure, key, inputs): inputs}
         return {**named, key: targets}
-    return type(like)((inputs, targets)) if type(like) in (tuple, list) else (inputs, targets)
+    return type(structure)((inputs, targets)) if type(structure) in (tuple, list) else (inputs, targets)
 
 
-def _place(like: Mapping[Any, Any], key: Any, inputs: Inputs) -> Any:
+def _place(structure: Mapping[Any, Any], key: Any, inputs: Inputs) -> Any:
     """The entry that is most like these inputs, the first of several; None without any."""
     shape = inputs.shape if isinstance(inputs, Tensor) else ()
-    tensor = {name: value for name, value in like.items() if name != key and isinstance(value, Tensor)}
+    tensor = {name: value for name, value in structure.items() if name != key and isinstance(value, Tensor)}
     return max(
         tensor, key=lambda name: (tensor[name].shape[1:] == shape[1:], tensor[name].ndim == len(shape)), default=None
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+Rearrange: TypeAlias = Callable[[Tensor], Tensor]
+"""A view of a tensor with other dimensions: that of a layer's output as (N, C, *cells), for one."""
 
 
 def first_tensor(tree: Any) -> Tensor | None:
@@ -73,7 +76,7 @@ def tensors(tree: Any) -> list[Tensor]:
     return [tensor for _, value in _items(tree) for tensor in tensors(value)]
 
 
-def usable(tree: Any) -> Any:
+def detached(tree: Any) -> Any:
     """`tree` with tensors that a new graph may hold: no inference tensors, nothing that requires grad."""
 
     def change(tensor: Tensor) -> Tensor:

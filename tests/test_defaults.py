@@ -16,7 +16,7 @@ from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe, Saliency
 from lightning_xai.compare.agreement import agreement
 from lightning_xai.concept import drawn
 from lightning_xai.example_sources.indexed import random_sets
-from lightning_xai.flow.display import describe
+from lightning_xai.flow.display import with_display_of
 from lightning_xai.functional.activations import activations
 from lightning_xai.functional.attention_maps import attention_maps
 from lightning_xai.functional.attention_relevance import attention_relevance
@@ -212,7 +212,7 @@ def test_probe_and_concept(other_defaults, tmp_path):
     data = type("Data", (), {"transform": normalize, "classes": ["a", "b", "c"]})()
 
     def made():
-        probe = describe(Probe.from_dataset(samples, [4, 1, 2]), data)
+        probe = with_display_of(Probe.from_dataset(samples, [4, 1, 2]), data)
         probe.save(tmp_path / "probe.pt")
         loaded = Probe.load(tmp_path / "probe.pt")
         folder = Concept.from_folder(tmp_path, like=probe).examples

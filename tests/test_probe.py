@@ -31,14 +31,14 @@ def test_a_batch_splits_into_inputs_and_labels_and_joins_again(batch):
     assert len(probe) == 3
     assert probe.targets.tolist() == [0, 1, 2]
     assert probe.image.equal(images()[:3])
-    inputs, targets = split_batch(join_batch(probe.inputs, probe.targets, like=batch))
+    inputs, targets = split_batch(join_batch(probe.inputs, probe.targets, structure=batch))
     assert targets.tolist() == [0, 1, 2]
     assert Probe(inputs).image.equal(images()[:3])
 
 
 def test_a_plain_tensor_has_no_labels():
     assert split_batch(images())[1] is None
-    assert join_batch(images(), torch.zeros(4), like=images()).equal(images())
+    assert join_batch(images(), torch.zeros(4), structure=images()).equal(images())
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def explain(
     )
     trainer.strategy.connect(module)
     batch = None if probe.targets is None or isinstance(probe.inputs, Mapping) else (None, None)
-    run = ModelRun(trainer, module, like=batch)
+    run = ModelRun(trainer, module, structure=batch)
     try:
         with inspecting(module):
             measured = measure_with(callback, run, run.prepare(probe), {})

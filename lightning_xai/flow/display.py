@@ -17,7 +17,7 @@ COPIED_BYTES = 64 * 2**20
 DEPTH = 32  # of wrappers around a dataset
 
 
-def describe(probe: Probe, dataset: Any) -> Probe:
+def with_display_of(probe: Probe, dataset: Any) -> Probe:
     """The probe with the class names and the normalisation that its dataset tells of, where they fit.
 
     Understood are ``classes``, and a ``transform`` that holds a step named Normalize with ``mean`` and ``std``,

@@ -32,13 +32,15 @@ class ModelRun:
         trainer: whose strategy and precision it follows: the shadow's where it is one.
         model: the module that is explained: the one that is trained, or its shadow.
         forward: how inputs become an output.
-        like: a batch of this run, in whose structure the transfer hooks take their batches.
+        structure: a batch of this run, in whose structure the transfer hooks take their batches.
     """
 
-    def __init__(self, trainer: Trainer, model: LightningModule, forward: Forward = None, like: Any = None) -> None:
+    def __init__(
+        self, trainer: Trainer, model: LightningModule, forward: Forward = None, structure: Any = None
+    ) -> None:
         self.model: torch.nn.Module = model
         self.device: torch.device = trainer.strategy.root_device
-        self._like = like
+        self._structure = structure
         self._trainer = trainer
         self._forward = find_forward(model, forward)
         self.shared: Mapping[str, Tensor] = {}
@@ -73,7 +75,7 @@ class ModelRun:
         if probe.prepared:
             return probe.to(self.device)
         unknown = torch.zeros(len(probe), dtype=torch.long, device="cpu")
-        batch = join_batch(probe.inputs, unknown if probe.targets is None else probe.targets, self._like)
+        batch = join_batch(probe.inputs, unknown if probe.targets is None else probe.targets, self._structure)
         batch = self._trainer.precision_plugin.convert_input(batch)
         batch = before_transfer(self._trainer.lightning_module, batch)
         batch = self._trainer.strategy.batch_to_device(batch, dataloader_idx=0)

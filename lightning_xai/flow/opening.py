@@ -97,7 +97,7 @@ def sinks(trainer: Trainer, store: RunStore | None) -> list[Any]:
     return list(trainer.loggers) or without
 
 
-def describe(explainer: Explainer, store: RunStore, fingerprint: str) -> None:
+def write_entry(explainer: Explainer, store: RunStore, fingerprint: str) -> None:
     """Write the manifest's entry of this explanation."""
     kind = type(explainer)
     entry = {
@@ -108,7 +108,7 @@ def describe(explainer: Explainer, store: RunStore, fingerprint: str) -> None:
         "tag": explainer.tag,
         "scalars": [asdict(scalar) for scalar in explainer.declared(explainer.state.probe)],
     }
-    store.describe(explainer.tag.removeprefix("xai/"), entry)
+    store.write_entry(explainer.tag.removeprefix("xai/"), entry)
 
 
 def _check_tags(everyone: Sequence[Explainer]) -> None:

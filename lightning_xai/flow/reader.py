@@ -118,7 +118,7 @@ def _keep(explainer: Explainer, store: RunStore, reading: Reading, stage: str, r
     fingerprint = store.add_probe(explainer.state.probe)
     # a validation may write beside another run, whose callbacks stay described as they were
     if stage == "fit" or name not in store.manifest["callbacks"]:
-        opening.describe(explainer, store, fingerprint)
+        opening.write_entry(explainer, store, fingerprint)
     store.add(name, _small(reading, explainer.shown), stage, report)
 
 

@@ -12,7 +12,7 @@ from lightning_xai.attempt import attempt
 from lightning_xai.batches import is_dense
 from lightning_xai.flow import opening
 from lightning_xai.flow.capture import Capture, Taking
-from lightning_xai.flow.display import describe, fitting
+from lightning_xai.flow.display import fitting, with_display_of
 from lightning_xai.flow.explainer import Explainer
 from lightning_xai.flow.loaders import dataset_of
 from lightning_xai.flow.namespaces import Trainer
@@ -57,7 +57,7 @@ def settle(explainer: Explainer, trainer: Trainer) -> None:
     size, _ = explainer.automatic_probe()
     if len(probe) < size:
         explainer.say(f"a probe of {size} samples was asked for, but the data has {len(probe)}: these are explained")
-    state.probe = explainer.displayed(describe(probe, dataset_of(trainer, explainer.probe_loader)))
+    state.probe = explainer.displayed(with_display_of(probe, dataset_of(trainer, explainer.probe_loader)))
     if state.expected not in (None, state.probe.fingerprint):
         why = "the run is resumed without its probe, and the data gives another"
         explainer.say(opening.OTHER_SAMPLES.format(epoch=trainer.current_epoch, why=why))

@@ -12,10 +12,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from lightning_xai.render import text
+from lightning_xai.render.canvas import SMALL, TITLE, below, padded
 from lightning_xai.render.colormap import Pixels
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.figures import colour, pixels
-from lightning_xai.render.layout import SMALL, TITLE, below, padded
 from lightning_xai.render.text import FAINT, INK, PAPER
 from lightning_xai.report import Curve, Curves
 

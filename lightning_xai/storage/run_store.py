@@ -51,7 +51,7 @@ class RunStore:
         """What is written about the run: its format, and per callback its class, settings, layers and probe."""
         return read_manifest(self.folder)
 
-    def describe(self, name: str, entry: Mapping[str, Any]) -> None:
+    def write_entry(self, name: str, entry: Mapping[str, Any]) -> None:
         """Write what there is to know about the callback ``name``: JSON values alone."""
         self.follow()
         try:

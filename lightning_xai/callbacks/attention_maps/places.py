@@ -81,7 +81,7 @@ class Windows:
         return sums
 
 
-class Scene:
+class Placement:
     """What is known of the probe and the model, and with it the place of each layer's weights.
 
     Args:

@@ -46,7 +46,7 @@ def trace(model: nn.Module, forward: Callable[[], object]) -> list[Call]:
 
 
 @contextmanager
-def following(model: nn.Module, returned: Callable[..., None] | None = None) -> Iterator[list[str]]:
+def running_modules(model: nn.Module, returned: Callable[..., None] | None = None) -> Iterator[list[str]]:
     """The names of the modules that are running, the innermost last; the model itself goes by its class.
 
     `returned(name, module, args, kwargs, output)` is called for each layer when it returns. Modules of
