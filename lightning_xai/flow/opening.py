@@ -14,8 +14,9 @@ from lightning_xai.flow.explainer import Explainer
 from lightning_xai.flow.folders import begins_run, store_for
 from lightning_xai.flow.model_run import find_forward
 from lightning_xai.flow.namespaces import LightningModule, Trainer
+from lightning_xai.flow.session import session_of
 from lightning_xai.flow.state import Saved
-from lightning_xai.loggers import Files, open_run
+from lightning_xai.loggers import Files, name_of, open_run, takes_reports
 from lightning_xai.probe import Probe
 from lightning_xai.report import Opening
 from lightning_xai.storage.run_store import RunStore
@@ -92,9 +93,11 @@ def tell_lost(explainer: Explainer, what: str = "earlier readings are lost to pi
 
 
 def sinks(trainer: Trainer, store: RunStore | None) -> list[Any]:
-    """The Trainer's loggers; files in the store where it has none."""
-    without: list[Any] = [] if store is None else [Files(store.folder)]
-    return list(trainer.loggers) or without
+    """The Trainer's loggers; files in the store in the stead of one that takes no reports, or where it has none."""
+    folder = None if store is None else store.folder
+    if not trainer.loggers:
+        return [] if folder is None else [Files(folder)]
+    return [logger if takes_reports(logger) else Files(folder, logger) for logger in trainer.loggers]
 
 
 def write_entry(explainer: Explainer, store: RunStore, fingerprint: str) -> None:
@@ -147,7 +150,11 @@ def _open_loggers(trainer: Trainer, everyone: Sequence[Explainer], store: RunSto
         fingerprints={e.tag.removeprefix("xai/"): e.state.probe.fingerprint for e in everyone if e.state.probe},
         scalars=[scalar for explainer in everyone for scalar in explainer.declared(explainer.state.probe)],
     )
-    for logger in sinks(trainer, store):
-        _, error = attempt(partial(open_run, logger, opened))
+    session = session_of(trainer)
+    before, session.sinks = session.sinks, sinks(trainer, store)
+    for sink in session.sinks:
+        if isinstance(sink, Files) and sink in before:  # where its pictures are has been said
+            continue
+        _, error = attempt(partial(open_run, sink, opened))
         if error is not None:
-            everyone[0].warn(error, f"{type(logger).__name__} could not be prepared")
+            everyone[0].warn(error, f"{name_of(sink)} could not be prepared")

@@ -14,7 +14,7 @@ from lightning_xai.flow.explainer import Explainer
 from lightning_xai.flow.measuring import measure
 from lightning_xai.flow.namespaces import LightningModule, Trainer
 from lightning_xai.flow.session import session_of
-from lightning_xai.loggers import Files, follow, log_report
+from lightning_xai.loggers import Files, log_report, name_of
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Report
@@ -65,9 +65,10 @@ def _publish(explainer: Explainer, trainer: Trainer, measured: Measured, step: i
             explainer.warn(error, f"the reading could not be written to {history.store.folder}")
     if stage == "fit":
         history.add(reading)
-    task = partial(_log, explainer, opening.sinks(trainer, history.store), history.store, report, step)
+    session = session_of(trainer)
+    task = partial(_log, explainer, session.sinks, history.store, report, step)
     if explainer.background:
-        session_of(trainer).worker.submit(task)
+        session.worker.submit(task)
     else:
         task()
     tell_unlogged(explainer)
@@ -85,25 +86,28 @@ def _report(explainer: Explainer, probe: Probe, reading: Reading) -> Report:
     return report
 
 
-def _log(explainer: Explainer, loggers: list[Any], store: RunStore | None, report: Report, step: int) -> None:
+def _log(explainer: Explainer, sinks: list[Any], store: RunStore | None, report: Report, step: int) -> None:
     """Log into every logger; what one of them does not take is kept as files."""
-    for logger in loggers:
-        before = _folder(logger, store)
-        _, error = attempt(partial(log_report, logger, report, step))
-        folder = _folder(logger, store)
+    for sink in sinks:
+        before = _folder(store)
+        _, error = attempt(partial(log_report, _in_folder(sink, before), report, step))
+        folder = _folder(store)
         if folder != before:  # moved while it was written to: some pictures may not have come along
-            _, error = attempt(partial(log_report, logger, report, step))
+            _, error = attempt(partial(log_report, _in_folder(sink, folder), report, step))
         if error is not None:
             _, lost = attempt(partial(log_report, Files(folder), report, step))
             instead = "" if folder is None or lost is not None else f"; they are files in {folder}"
-            explainer.state.unlogged.append((error, f"{type(logger).__name__} took no pictures{instead}"))
+            explainer.state.unlogged.append((error, f"{name_of(sink)} took no pictures{instead}"))
 
 
-def _folder(logger: Any, store: RunStore | None) -> Path | None:
+def _folder(store: RunStore | None) -> Path | None:
     """Where pictures are files now; None, and none are written, where the folder has become another run's."""
-    folder = None if store is None else attempt(store.follow)[0]
-    follow(logger, folder)
-    return folder
+    return None if store is None else attempt(store.follow)[0]
+
+
+def _in_folder(sink: Any, folder: Path | None) -> Any:
+    """Files go where the store is by now; a logger stays itself."""
+    return replace(sink, folder=folder) if isinstance(sink, Files) else sink
 
 
 def tell_unlogged(explainer: Explainer) -> None:
