@@ -10,7 +10,7 @@ from lightning_xai.loggers import files
 from lightning_xai.loggers.files import Files
 from lightning_xai.report import Opening, Report
 
-__all__ = ["Files", "log_report", "name_of", "open_run", "takes_reports"]
+__all__ = ["Files", "log_report", "logger_name", "open_run", "takes_reports"]
 
 # By name: neither namespace of Lightning, nor a logger's own library, is imported before it is used.
 _MODULES = {
@@ -62,7 +62,7 @@ def takes_reports(logger: object) -> bool:
     return log_report.dispatch(type(logger)) is not log_report.dispatch(object) or _module(logger) is not None
 
 
-def name_of(logger: object) -> str:
+def logger_name(logger: object) -> str:
     """What messages call a logger; of `Files` in a logger's stead the logger's name."""
     if isinstance(logger, Files) and logger.instead_of is not None:
         logger = logger.instead_of
