@@ -116,7 +116,7 @@ def test_load_run_says_what_is_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder xai with a manifest"):
         load_run(tmp_path)
     for version in ("a", "b"):
-        RunStore(tmp_path / version / "xai").describe("grad_cam", {})
+        RunStore(tmp_path / version / "xai").write_entry("grad_cam", {})
     with pytest.raises(FileNotFoundError, match=r"(?s)2 runs under it; name one:.*a.*b"):
         load_run(tmp_path)
 
@@ -226,7 +226,7 @@ def test_a_run_whose_store_was_moved_goes_on_there(tmp_path):
     other.add("grad_cam", reading(1, scale=5.0))
     assert first.measured.rows["maps/auto"].amax() <= 2
     mine.add("grad_cam", reading(2))
-    mine.describe("grad_cam", {"probe": None})
+    mine.write_entry("grad_cam", {"probe": None})
     assert mine.folder == tmp_path / "xai-before-1" and [r.step for r in mine.history("grad_cam")] == [1, 2]
     assert [r.step for r in other.history("grad_cam")] == [1] and other.manifest["callbacks"] == {}
 

@@ -129,9 +129,9 @@ class Explanation(Settings, Callback, ABC):
         """Inform once, on the main process."""
         self.state.messages.say(text)
 
-    def warn(self, error: Exception, what: str) -> None:
+    def warn(self, error: Exception, consequence: str) -> None:
         """Warn once of each cause; its traceback goes to the debug log."""
-        self.state.messages.warn(error, what)
+        self.state.messages.warn(error, consequence)
 
     # -- identity and state -------------------------------------------------------------------------------------
 
@@ -211,9 +211,9 @@ class Explanation(Settings, Callback, ABC):
         if trainer.sanity_checking:
             return
         self.settle(trainer)
-        fitting = trainer.state.fn == "fit"
-        self.state.validations += fitting
-        if not fitting or due_after_validation(self, trainer):
+        is_fit = trainer.state.fn == "fit"
+        self.state.validations += is_fit
+        if not is_fit or due_after_validation(self, trainer):
             reader.read(self, trainer, pl_module, logged_step(trainer))
         self._end_moment(trainer)
 
@@ -238,7 +238,7 @@ class Explanation(Settings, Callback, ABC):
         saved, error = attempt(self.state.saved)
         if error is not None:
             self.warn(error, "the checkpoint holds nothing of it")
-        opening.tell_lost(self)
+        opening.warn_of_lost(self)
         return saved or {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -259,9 +259,9 @@ class Explanation(Settings, Callback, ABC):
         return True
 
     def _open(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        everyone = explanations_of(trainer)
-        if everyone[0] is self:
-            opening.open_all(everyone, trainer, pl_module)
+        explanations = explanations_of(trainer)
+        if explanations[0] is self:
+            opening.open_all(explanations, trainer, pl_module)
 
     def _end_moment(self, trainer: Trainer) -> None:
         """Let the snapshot of the model go that the explanations of this Trainer share, once the last has read."""
@@ -270,7 +270,7 @@ class Explanation(Settings, Callback, ABC):
 
     def _finish(self, trainer: Trainer) -> None:
         session_of(trainer).finish()
-        reader.tell_unlogged(self)
+        reader.warn_of_logger_errors(self)
 
 
 def explanations_of(trainer: Trainer) -> list[Explanation]:

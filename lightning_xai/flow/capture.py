@@ -15,8 +15,8 @@ from lightning_xai.probe import Probe
 from lightning_xai.tensors import map_tensors
 
 
-class Taking(Protocol):
-    """Whatever takes samples of the batches that pass by."""
+class Collector(Protocol):
+    """Whatever collects samples of the batches that pass by."""
 
     def add(self, batch: Any) -> None:
         """Look at a batch."""
@@ -44,8 +44,8 @@ class Capture:
     labels: Callable[[Any], torch.Tensor] | None = None
     rank: int = 0
     world_size: int = 1
-    _kept: dict[tuple[int, int], Probe] = field(default_factory=dict)
-    _seen: int = 0
+    _samples: dict[tuple[int, int], Probe] = field(default_factory=dict)  # by (occurrence, position)
+    _offset: int = 0  # samples of this rank before the next batch
     _of_class: Counter[int | None] = field(default_factory=Counter)
 
     def add(self, batch: Any) -> None:
@@ -54,33 +54,33 @@ class Capture:
         with torch.inference_mode(False), torch.no_grad():
             probe = Probe.from_batch(batch, labels=self.labels, prepared=True)
             labels = [None] * len(probe) if probe.targets is None else probe.targets.tolist()
-            places: dict[tuple[int, int], int] = {}
-            for place, label in enumerate(labels):
+            rows: dict[tuple[int, int], int] = {}
+            for row, label in enumerate(labels):
                 if self.classes is not None and label not in self.classes:
                     continue
-                position = (self._seen + place) * self.world_size + self.rank
-                places[0 if label is None else self._of_class[label], position] = place
+                position = (self._offset + row) * self.world_size + self.rank
+                rows[0 if label is None else self._of_class[label], position] = row
                 self._of_class[label] += 1
-            self._seen += len(probe)
-            best = sorted([*self._kept, *places])[: self.size]
-            self._kept = {key: self._kept[key] if key in self._kept else clone(probe[[places[key]]]) for key in best}
+            self._offset += len(probe)
+            best, before = sorted([*self._samples, *rows])[: self.size], self._samples
+            self._samples = {key: before[key] if key in before else clone(probe[[rows[key]]]) for key in best}
 
     def offer(self) -> dict[int, int | None]:
         """The positions that this rank would give, and their classes."""
-        return {position: _label(probe) for (_, position), probe in self._kept.items()}
+        return {position: _label(probe) for (_, position), probe in self._samples.items()}
 
     def merge(self, trainer: Trainer) -> Probe | None:
         """The choice over all ranks, the same on each of them; None where no batch was seen. Collective."""
         broadcast = trainer.strategy.broadcast
-        mine = {position: probe for (_, position), probe in self._kept.items()}
+        mine = {position: probe for (_, position), probe in self._samples.items()}
         offers: list[dict[int, int | None]] = [broadcast(self.offer(), src=rank) for rank in range(self.world_size)]
-        chosen = balanced([sample for offer in offers for sample in offer.items()], self.size)
-        parts: dict[int, Probe] = {}
+        positions = balanced([sample for offer in offers for sample in offer.items()], self.size)
+        samples: dict[int, Probe] = {}
         for rank, offer in enumerate(offers):
-            if wanted := offer.keys() & chosen:
-                parts |= broadcast({position: mine[position] for position in wanted & mine.keys()}, src=rank)
+            if of_rank := offer.keys() & positions:
+                samples |= broadcast({position: mine[position] for position in of_rank & mine.keys()}, src=rank)
         with torch.inference_mode(False):
-            return _join([parts[position] for position in chosen]) if chosen else None
+            return _join([samples[position] for position in positions]) if positions else None
 
 
 def balanced(samples: list[tuple[int, int | None]], size: int) -> list[int]:
@@ -108,9 +108,9 @@ def of_classes(probe: Probe, classes: Collection[int] | None) -> Probe:
         return probe
     labels = [] if probe.targets is None else probe.targets.tolist()
     if absent := [number for number in classes if number not in labels]:
-        there = f"labels {sorted(set(labels))}" if labels else "no labels"
+        present = f"labels {sorted(set(labels))}" if labels else "no labels"
         raise ValueError(
-            f"the probe has no sample of the classes {absent}: it has {there}. Give a probe with samples of these "
+            f"the probe has no sample of the classes {absent}: it has {present}. Give a probe with samples of these "
             "classes, or other classes"
         )
     return probe[[index for index, label in enumerate(labels) if label in classes]]

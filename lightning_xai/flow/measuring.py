@@ -39,19 +39,22 @@ def measure(explainer: Explainer, trainer: Trainer, pl_module: LightningModule) 
 
 
 def measure_with(explainer: Explainer, run: ModelRun, probe: Probe, earlier: Mapping[str, Tensor]) -> Measured:
-    """The same with a run at hand, of a prepared probe.
+    """What the explanation measures of a prepared probe with this run, on the CPU.
 
     Args:
-        explainer: what is measured.
+        explainer: whose `prepare` and `measure` are called.
         run: runs the model.
         probe: all samples.
-        earlier: what the last reading kept of them.
+        earlier: ``Measured.kept`` of the last reading, (N, ...) each.
+
+    Raises:
+        ValueError: rows that are not one a sample, or more than 64 bytes a sample in ``kept``.
     """
     run.shared = explainer.prepare(run, probe)
     parts = []
     for chunk in _chunks(probe, explainer.batch_size):
-        parts += list(_fitting(explainer, run, chunk, earlier))
-    rows, kept = (_joined([getattr(part, field) for part in parts]) for field in ("rows", "kept"))
+        parts += list(_measure_in_parts(explainer, run, chunk, earlier))
+    rows, kept = (_join([getattr(part, field) for part in parts]) for field in ("rows", "kept"))
     size = sum(tensor[0].numel() * tensor.element_size() for tensor in kept.values())
     if size > KEPT_BYTES:
         raise ValueError(
@@ -61,10 +64,12 @@ def measure_with(explainer: Explainer, run: ModelRun, probe: Probe, earlier: Map
     return Measured(rows, _on_cpu(run.shared), kept)
 
 
-def _fitting(explainer: Explainer, run: ModelRun, chunk: Probe, earlier: Mapping[str, Tensor]) -> Iterator[Measured]:
+def _measure_in_parts(
+    explainer: Explainer, run: ModelRun, chunk: Probe, earlier: Mapping[str, Tensor]
+) -> Iterator[Measured]:
     """The chunk's parts: itself, or where memory runs out its halves."""
     try:
-        yield _measured(explainer, run, chunk, earlier)
+        yield _measure_chunk(explainer, run, chunk, earlier)
         return
     except RuntimeError as error:
         if not _out_of_memory(error) or len(chunk) == 1:
@@ -74,10 +79,10 @@ def _fitting(explainer: Explainer, run: ModelRun, chunk: Probe, earlier: Mapping
     half = (len(chunk) + 1) // 2
     explainer.say(f"memory ran out with {len(chunk)} samples at a time, so {half} are tried: batch_size= sets it")
     for part in (chunk.part(slice(half)), chunk.part(slice(half, None))):
-        yield from _fitting(explainer, run, part, earlier)
+        yield from _measure_in_parts(explainer, run, part, earlier)
 
 
-def _measured(explainer: Explainer, run: ModelRun, chunk: Probe, earlier: Mapping[str, Tensor]) -> Measured:
+def _measure_chunk(explainer: Explainer, run: ModelRun, chunk: Probe, earlier: Mapping[str, Tensor]) -> Measured:
     here = chunk.to(run.device)
     run.earlier = {key: tensor[chunk.positions].to(run.device) for key, tensor in earlier.items()}
     run.answer()
@@ -111,10 +116,11 @@ def _answers(output: Any, probe: Probe, *, explicit: bool) -> dict[str, Tensor]:
             "confidence": unknown,
             "probability": unknown,
         }
-    return {"prediction": prediction, "confidence": confidence, "probability": _of_label(output, probe, unknown)}
+    probability = _label_probability(output, probe, unknown)
+    return {"prediction": prediction, "confidence": confidence, "probability": probability}
 
 
-def _of_label(output: Any, probe: Probe, unknown: Tensor) -> Tensor:
+def _label_probability(output: Any, probe: Probe, unknown: Tensor) -> Tensor:
     if probe.targets is None:
         return unknown
     values = logits(output).detach().float()
@@ -124,8 +130,8 @@ def _of_label(output: Any, probe: Probe, unknown: Tensor) -> Tensor:
     else:
         shares = values.softmax(1)
     inside = (probe.targets >= 0) & (probe.targets < shares.shape[1])
-    found = shares.gather(1, probe.targets.clamp(0, shares.shape[1] - 1)[:, None])[:, 0]
-    return torch.where(inside, found, torch.full_like(found, math.nan))
+    probability = shares.gather(1, probe.targets.clamp(0, shares.shape[1] - 1)[:, None])[:, 0]
+    return torch.where(inside, probability, torch.full_like(probability, math.nan))
 
 
 def _chunks(probe: Probe, size: int) -> list[Probe]:
@@ -140,7 +146,7 @@ def _at_hand(probe: Probe, batch_size: int) -> Probe:
     return probe if len(probe) <= batch_size else probe.to("cpu")
 
 
-def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def _join(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Rows in the order of the samples; what not every chunk has is left out."""
     keys = [key for key in parts[0] if all(key in part for part in parts)]
     return {key: torch.cat([part[key] for part in parts]) for key in keys}

@@ -1,4 +1,4 @@
-"""What a callback tells the user, each thing once."""
+"""What a callback tells the user, each thing once a run."""
 
 from __future__ import annotations
 
@@ -19,31 +19,36 @@ class Messages:
 
     def __init__(self, speaker: str) -> None:
         self._speaker = speaker
-        self._told: set[str] = set()
+        self._texts: set[str] = set()
 
-    def is_new(self, text: str) -> bool:
-        """Whether it has not been told yet; from now on it has."""
-        if text in self._told:
+    def first_time(self, text: str) -> bool:
+        """Whether this is the first time that it is asked of this text."""
+        if text in self._texts:
             return False
-        self._told.add(text)
+        self._texts.add(text)
         return True
 
     def say(self, text: str) -> None:
         """Inform once, on the main process."""
-        if self.is_new(text):
+        if self.first_time(text):
             rank_zero_info(f"{self._speaker}: {text}.")
 
     def caution(self, text: str) -> None:
-        """Warn once of what is no error, but harms what is shown."""
-        if self.is_new(text):
+        """Warn once of a setting that does not fit: no error was raised, but less is shown than was asked for."""
+        if self.first_time(text):
             warnings.warn(f"{self._speaker}: {text}", RuntimeWarning, stacklevel=2)
 
-    def warn(self, error: Exception, what: str) -> None:
-        """Warn once of each cause; its traceback goes to the debug log."""
+    def warn(self, error: Exception, consequence: str) -> None:
+        """Warn once of an error that training survives; its traceback goes to the debug log.
+
+        Args:
+            error: the cause, of which there is one warning a run, whatever follows from it.
+            consequence: what the user goes without.
+        """
         cause = f"{type(error).__name__}: {error}"
-        if self.is_new(cause):
+        if self.first_time(cause):
             warnings.warn(
-                f"{self._speaker}: {what}. {cause}\nTraining goes on; said once. on_error='raise' stops here.",
+                f"{self._speaker}: {consequence}. {cause}\nTraining goes on; said once. on_error='raise' stops here.",
                 RuntimeWarning,
                 stacklevel=2,
             )

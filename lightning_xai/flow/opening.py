@@ -14,8 +14,9 @@ from lightning_xai.flow.explainer import Explainer
 from lightning_xai.flow.folders import begins_run, store_for
 from lightning_xai.flow.model_run import find_forward
 from lightning_xai.flow.namespaces import LightningModule, Trainer
+from lightning_xai.flow.session import session_of
 from lightning_xai.flow.state import Saved
-from lightning_xai.loggers import Files, open_run
+from lightning_xai.loggers import Files, logger_name, open_run, takes_reports
 from lightning_xai.probe import Probe
 from lightning_xai.report import Opening
 from lightning_xai.storage.run_store import RunStore
@@ -23,27 +24,27 @@ from lightning_xai.storage.run_store import RunStore
 OTHER_SAMPLES = "{why}: pictures before and after epoch {epoch} show different samples"
 
 
-def open_all(everyone: Sequence[Explainer], trainer: Trainer, model: LightningModule) -> None:
+def open_all(explainers: Sequence[Explainer], trainer: Trainer, model: LightningModule) -> None:
     """Check and open the explanations of this Trainer.
 
     Raises:
         ValueError: for settings that cannot work, before the first step.
     """
     if begins_run(trainer):
-        for explainer in everyone:
+        for explainer in explainers:
             explainer.restart()
-    for explainer in everyone:
+    for explainer in explainers:
         find_forward(model, explainer.forward)
         explainer.resolve(model)
-    _check_tags(everyone)
-    store = store_for(trainer, everyone)
-    for explainer in everyone:
+    _check_tags(explainers)
+    store = store_for(trainer, explainers)
+    for explainer in explainers:
         if trainer.state.fn != "fit":
             explainer.checkpoint = None  # of the checkpoint that is validated: a later fit does not go on from it
         explainer.open(store)
-    _check_monitors(trainer, everyone)
+    _check_monitors(trainer, explainers)
     if trainer.is_global_zero:
-        _open_loggers(trainer, everyone, store)
+        _open_loggers(trainer, explainers, store)
 
 
 def resume(explainer: Explainer, trainer: Trainer, state: dict[str, Any]) -> None:
@@ -54,20 +55,20 @@ def resume(explainer: Explainer, trainer: Trainer, state: dict[str, Any]) -> Non
     if saved is None:
         explainer.warn(error or ValueError(), "what the checkpoint holds of it cannot be read, so it starts anew")
         return
-    now = explainer.state
-    now.validations, now.logged, now.expected = saved.validations, saved.logged, saved.fingerprint
-    _, error = attempt(partial(now.history.resume, saved.history, trainer.global_step, trainer.is_global_zero))
+    current = explainer.state
+    current.validations, current.logged, current.expected = saved.validations, saved.logged, saved.fingerprint
+    _, error = attempt(partial(current.history.resume, saved.history, trainer.global_step, trainer.is_global_zero))
     if error is not None:
-        now.history.lost.append(error)
-    if now.probe is None:
+        current.history.lost.append(error)
+    if current.probe is None:
         find = partial(_earlier_probe, explainer, saved)
-        found, error = attempt(find) if trainer.is_global_zero else (None, None)
+        probe, error = attempt(find) if trainer.is_global_zero else (None, None)
         if error is not None:
             explainer.warn(error, "the earlier samples could not be read, so others are taken")
-        now.probe = trainer.strategy.broadcast(found)
-    elif now.probe.fingerprint != now.expected:
+        current.probe = trainer.strategy.broadcast(probe)
+    elif current.probe.fingerprint != current.expected:
         explainer.say(OTHER_SAMPLES.format(epoch=trainer.current_epoch, why="another probe is given than before"))
-    tell_lost(explainer, "the earlier readings could not be taken over whole")
+    warn_of_lost(explainer, "the earlier readings could not be taken over whole")
 
 
 def _earlier_probe(explainer: Explainer, saved: Saved) -> Probe | None:
@@ -78,23 +79,27 @@ def _earlier_probe(explainer: Explainer, saved: Saved) -> Probe | None:
             history.lost.append(error)
     if probe is None and history.store is not None and saved.fingerprint is not None:
         probe = history.store.probe(saved.fingerprint)
-        history.lost.extend(history.store.told())
+        history.lost.extend(history.store.pop_unreadable())
     return None if probe is None else explainer.displayed(probe)
 
 
-def tell_lost(explainer: Explainer, what: str = "earlier readings are lost to pictures and checkpoints") -> None:
+def warn_of_lost(
+    explainer: Explainer, consequence: str = "earlier readings are lost to pictures and checkpoints"
+) -> None:
     """Warn of what could not be read of the run so far: of its first cause, and how many there are."""
-    lost = explainer.state.history.lost
-    if lost:
-        more = f" ({len(lost)} of them)" if len(lost) > 1 else ""
-        explainer.warn(lost[0], what + more)
-        lost.clear()
+    errors = explainer.state.history.lost
+    if errors:
+        more = f" ({len(errors)} of them)" if len(errors) > 1 else ""
+        explainer.warn(errors[0], consequence + more)
+        errors.clear()
 
 
 def sinks(trainer: Trainer, store: RunStore | None) -> list[Any]:
-    """The Trainer's loggers; files in the store where it has none."""
-    without: list[Any] = [] if store is None else [Files(store.folder)]
-    return list(trainer.loggers) or without
+    """The Trainer's loggers; files in the store in the stead of one that takes no reports, or where it has none."""
+    folder = None if store is None else store.folder
+    if not trainer.loggers:
+        return [] if folder is None else [Files(folder)]
+    return [logger if takes_reports(logger) else Files(folder, logger) for logger in trainer.loggers]
 
 
 def write_entry(explainer: Explainer, store: RunStore, fingerprint: str) -> None:
@@ -111,9 +116,9 @@ def write_entry(explainer: Explainer, store: RunStore, fingerprint: str) -> None
     store.write_entry(explainer.tag.removeprefix("xai/"), entry)
 
 
-def _check_tags(everyone: Sequence[Explainer]) -> None:
+def _check_tags(explainers: Sequence[Explainer]) -> None:
     tags: dict[str, Explainer] = {}
-    for explainer in everyone:
+    for explainer in explainers:
         if explainer.tag in tags:
             name = explainer.tag.removeprefix("xai/")
             raise ValueError(
@@ -123,14 +128,14 @@ def _check_tags(everyone: Sequence[Explainer]) -> None:
         tags[explainer.tag] = explainer
 
 
-def _check_monitors(trainer: Trainer, everyone: Sequence[Explainer]) -> None:
-    tags = {explainer.tag: explainer.tags(explainer.state.probe) for explainer in everyone}
-    known = [tag for own in tags.values() for tag in own]
-    unknown_yet = tuple(f"{tag}/" for tag, own in tags.items() if not own)
+def _check_monitors(trainer: Trainer, explainers: Sequence[Explainer]) -> None:
+    tags = {explainer.tag: explainer.tags(explainer.state.probe) for explainer in explainers}
+    known = [tag for names in tags.values() for tag in names]
+    undeclared = tuple(f"{tag}/" for tag, names in tags.items() if not names)
     for monitor in schedule.monitors(trainer):
         if (
             monitor.metric.startswith("xai/")
-            and not monitor.metric.startswith(unknown_yet)
+            and not monitor.metric.startswith(undeclared)
             and monitor.metric not in known
         ):
             close = difflib.get_close_matches(monitor.metric, known, n=3, cutoff=0.3) or known
@@ -141,13 +146,17 @@ def _check_monitors(trainer: Trainer, everyone: Sequence[Explainer]) -> None:
             )
 
 
-def _open_loggers(trainer: Trainer, everyone: Sequence[Explainer], store: RunStore | None) -> None:
-    opened = Opening(
+def _open_loggers(trainer: Trainer, explainers: Sequence[Explainer], store: RunStore | None) -> None:
+    facts = Opening(
         folder=None if store is None else store.folder,
-        fingerprints={e.tag.removeprefix("xai/"): e.state.probe.fingerprint for e in everyone if e.state.probe},
-        scalars=[scalar for explainer in everyone for scalar in explainer.declared(explainer.state.probe)],
+        fingerprints={e.tag.removeprefix("xai/"): e.state.probe.fingerprint for e in explainers if e.state.probe},
+        scalars=[scalar for explainer in explainers for scalar in explainer.declared(explainer.state.probe)],
     )
-    for logger in sinks(trainer, store):
-        _, error = attempt(partial(open_run, logger, opened))
+    session = session_of(trainer)
+    before, session.sinks = session.sinks, sinks(trainer, store)
+    for sink in session.sinks:
+        if isinstance(sink, Files) and sink in before:  # where its pictures are has been said
+            continue
+        _, error = attempt(partial(open_run, sink, facts))
         if error is not None:
-            everyone[0].warn(error, f"{type(logger).__name__} could not be prepared")
+            explainers[0].warn(error, f"{logger_name(sink)} could not be prepared")

@@ -14,7 +14,7 @@ from lightning_xai.flow.explainer import Explainer
 from lightning_xai.flow.measuring import measure
 from lightning_xai.flow.namespaces import LightningModule, Trainer
 from lightning_xai.flow.session import session_of
-from lightning_xai.loggers import Files, follow, log_report
+from lightning_xai.loggers import Files, log_report, logger_name
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Report
@@ -25,7 +25,18 @@ STORED_BYTES = 2 * 2**20
 
 
 def read(explainer: Explainer, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-    """Measure, store, report and log what the model looks at now. Collective: called on every rank."""
+    """Measure, store, report and log what the model looks at now. Collective: called on every rank.
+
+    Args:
+        explainer: whose probe is explained.
+        trainer: of the run.
+        pl_module: the module that is trained, which logs the scalars.
+        step: at which pictures are logged: that of Lightning's own metrics, not ``trainer.global_step``.
+
+    Raises:
+        Exception: what made it fail, where ``on_error`` is ``"raise"``.
+        RuntimeError: it failed, and something monitors a scalar that has no value yet.
+    """
     if explainer.state.probe is None:
         _, classes = explainer.automatic_probe()
         if classes is not None:
@@ -60,17 +71,18 @@ def _publish(explainer: Explainer, trainer: Trainer, measured: Measured, step: i
     reading = replace(reading, scalars=dict(report.scalars))
     explainer.state.logged = dict(report.scalars)  # some know their scalars by now alone
     if history.store is not None:
-        _, error = attempt(partial(_keep, explainer, history.store, reading, stage, report))
+        _, error = attempt(partial(_store, explainer, history.store, reading, stage, report))
         if error is not None:
             explainer.warn(error, f"the reading could not be written to {history.store.folder}")
     if stage == "fit":
         history.add(reading)
-    task = partial(_log, explainer, opening.sinks(trainer, history.store), history.store, report, step)
+    session = session_of(trainer)
+    task = partial(_log, explainer, session.sinks, history.store, report, step)
     if explainer.background:
-        session_of(trainer).worker.submit(task)
+        session.worker.submit(task)
     else:
         task()
-    tell_unlogged(explainer)
+    warn_of_logger_errors(explainer)
     return dict(report.scalars)
 
 
@@ -78,41 +90,44 @@ def _report(explainer: Explainer, probe: Probe, reading: Reading) -> Report:
     history = explainer.state.history
     report, error = attempt(partial(explainer.report, probe, [*history.readings, reading]))
     if error is not None and history.forget_lost():
-        opening.tell_lost(explainer)
+        opening.warn_of_lost(explainer)
         report, error = attempt(partial(explainer.report, probe, [*history.readings, reading]))
     if report is None:
         raise error or TypeError(f"{type(explainer).__name__}.report returned None, not a Report")
     return report
 
 
-def _log(explainer: Explainer, loggers: list[Any], store: RunStore | None, report: Report, step: int) -> None:
+def _log(explainer: Explainer, sinks: list[Any], store: RunStore | None, report: Report, step: int) -> None:
     """Log into every logger; what one of them does not take is kept as files."""
-    for logger in loggers:
-        before = _folder(logger, store)
-        _, error = attempt(partial(log_report, logger, report, step))
-        folder = _folder(logger, store)
+    for sink in sinks:
+        before = _folder(store)
+        _, error = attempt(partial(log_report, _in_folder(sink, before), report, step))
+        folder = _folder(store)
         if folder != before:  # moved while it was written to: some pictures may not have come along
-            _, error = attempt(partial(log_report, logger, report, step))
+            _, error = attempt(partial(log_report, _in_folder(sink, folder), report, step))
         if error is not None:
-            _, lost = attempt(partial(log_report, Files(folder), report, step))
-            instead = "" if folder is None or lost is not None else f"; they are files in {folder}"
-            explainer.state.unlogged.append((error, f"{type(logger).__name__} took no pictures{instead}"))
+            _, file_error = attempt(partial(log_report, Files(folder), report, step))
+            instead = "" if folder is None or file_error is not None else f"; they are files in {folder}"
+            explainer.state.logger_errors.append((error, f"{logger_name(sink)} took no pictures{instead}"))
 
 
-def _folder(logger: Any, store: RunStore | None) -> Path | None:
+def _folder(store: RunStore | None) -> Path | None:
     """Where pictures are files now; None, and none are written, where the folder has become another run's."""
-    folder = None if store is None else attempt(store.follow)[0]
-    follow(logger, folder)
-    return folder
+    return None if store is None else attempt(store.follow)[0]
 
 
-def tell_unlogged(explainer: Explainer) -> None:
+def _in_folder(sink: Any, folder: Path | None) -> Any:
+    """Files go where the store is by now; a logger stays itself."""
+    return replace(sink, folder=folder) if isinstance(sink, Files) else sink
+
+
+def warn_of_logger_errors(explainer: Explainer) -> None:
     """Warn of the loggers that failed in the background: here, where a warning that is an error ends no worker."""
-    while explainer.state.unlogged:
-        explainer.warn(*explainer.state.unlogged.popleft())
+    while explainer.state.logger_errors:
+        explainer.warn(*explainer.state.logger_errors.popleft())
 
 
-def _keep(explainer: Explainer, store: RunStore, reading: Reading, stage: str, report: Report) -> None:
+def _store(explainer: Explainer, store: RunStore, reading: Reading, stage: str, report: Report) -> None:
     assert explainer.state.probe is not None
     name = explainer.state.history.name
     fingerprint = store.add_probe(explainer.state.probe)

@@ -11,8 +11,8 @@ from torch import Tensor
 from lightning_xai.attempt import attempt
 from lightning_xai.batches import is_dense
 from lightning_xai.flow import opening
-from lightning_xai.flow.capture import Capture, Taking
-from lightning_xai.flow.display import fitting, with_display_of
+from lightning_xai.flow.capture import Capture, Collector
+from lightning_xai.flow.display import apply_display, with_display_of
 from lightning_xai.flow.explainer import Explainer
 from lightning_xai.flow.loaders import dataset_of
 from lightning_xai.flow.namespaces import Trainer
@@ -26,17 +26,27 @@ def look_at(explainer: Explainer, trainer: Trainer, batch: Any, *, keep: bool) -
     if state.batch_structure is None:
         state.batch_structure, _ = attempt(partial(map_tensors, batch, _emptied))
     if state.probe is None and keep:
-        take(explainer, _capture(explainer, trainer), batch, "no probe could be taken from the batches")
+        collect(explainer, _capture(explainer, trainer), batch, "no probe could be taken from the batches")
 
 
-def take(explainer: Explainer, taking: Taking, batch: Any, failure: str) -> None:
-    """Show it the batch; of what fails only the first is told, since each batch may fail in words of its own."""
-    _, error = attempt(partial(taking.add, batch))
+def collect(explainer: Explainer, collector: Collector, batch: Any, failure: str) -> None:
+    """Let samples of a batch be collected; only the first failure is told, since each may be in words of its own.
+
+    Args:
+        explainer: whose samples they are.
+        collector: looks at the batch.
+        batch: has been through the transfer hooks.
+        failure: what the user is told where it fails.
+
+    Raises:
+        Exception: what made it fail, where ``on_error`` is ``"raise"``.
+    """
+    _, error = attempt(partial(collector.add, batch))
     if error is None:
         return
     if explainer.on_error == "raise":
         raise error
-    if explainer.state.messages.is_new(failure):
+    if explainer.state.messages.first_time(failure):
         explainer.warn(error, failure)
 
 
@@ -65,10 +75,10 @@ def settle(explainer: Explainer, trainer: Trainer) -> None:
 
 def displayed(explainer: Explainer, probe: Probe) -> Probe:
     """The probe with what the settings say about its display; what does not fit is told once and left out."""
-    fitted, unfit = fitting(probe, explainer.display)
-    for why in unfit:
-        explainer.state.messages.caution(why)
-    return fitted
+    probe, complaints = apply_display(probe, explainer.display)
+    for complaint in complaints:
+        explainer.state.messages.caution(complaint)
+    return probe
 
 
 def _capture(explainer: Explainer, trainer: Trainer) -> Capture:

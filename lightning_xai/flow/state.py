@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lightning_xai.flow.capture import Capture
-from lightning_xai.flow.history import KEPT_BYTES, History
+from lightning_xai.flow.history import CHECKPOINT_BYTES, History
 from lightning_xai.flow.messages import Messages
 from lightning_xai.probe import Probe
 from lightning_xai.tensors import tensors
@@ -29,7 +29,7 @@ class State:
         batch_structure: a batch of this run, with empty tensors.
         validations: how many there have been.
         logged: the scalars of the latest reading.
-        unlogged: what made loggers fail in the background, and what came of it, until it is told.
+        logger_errors: why loggers failed in the background, and what the user goes without; emptied by the warning.
     """
 
     history: History
@@ -42,7 +42,7 @@ class State:
     batch_structure: Any = None
     validations: int = 0
     logged: dict[str, float] = field(default_factory=dict)
-    unlogged: deque[tuple[Exception, str]] = field(default_factory=deque)
+    logger_errors: deque[tuple[Exception, str]] = field(default_factory=deque)
 
     def saved(self) -> dict[str, Any]:
         """For a checkpoint: tensors and primitives; nothing before there is a probe."""
@@ -51,7 +51,7 @@ class State:
         size = 0 if self.probe is None else sum(t.numel() * t.element_size() for t in tensors(self.probe.inputs))
         return {
             "fingerprint": self.expected if self.probe is None else self.probe.fingerprint,
-            "probe": None if self.probe is None or size >= KEPT_BYTES else self.probe.state(),
+            "probe": None if self.probe is None or size >= CHECKPOINT_BYTES else self.probe.state(),
             "history": self.history.state(),
             "validations": self.validations,
             "logged": dict(self.logged),

@@ -22,10 +22,10 @@ class Unreadable(ValueError):
         super().__init__(f"{path} cannot be read and is left out: {type(cause).__name__}: {_short(cause)}")
 
 
-class Finding(Protocol):
+class StoreOfReadings(Protocol):
     """A store that finds its files again, also where it has been moved."""
 
-    def found(self, file: str, written: int) -> Any:
+    def reading_file(self, file: str, mtime: int) -> Any:
         """The file of a reading; raises Unreadable."""
 
 
@@ -43,16 +43,16 @@ class RowsOnDisk(Mapping[str, "Tensor"]):
 
     Args:
         store: whose they are.
-        file: their place in it.
-        written: when; a file of another time may be another run's, where the store has been moved.
+        file: its path in the store.
+        mtime: when it was written; a file of another time may be another run's, where the store has been moved.
     """
 
-    def __init__(self, store: Finding, file: str, written: int) -> None:
-        self._store, self._file, self._written = store, file, written
+    def __init__(self, store: StoreOfReadings, file: str, mtime: int) -> None:
+        self._store, self._file, self._mtime = store, file, mtime
 
     def _rows(self) -> Mapping[str, Tensor]:
-        found: Reading = self._store.found(self._file, self._written)
-        return found.measured.rows
+        reading: Reading = self._store.reading_file(self._file, self._mtime)
+        return reading.measured.rows
 
     def __getitem__(self, key: str) -> Tensor:
         return self._rows()[key]
@@ -64,17 +64,17 @@ class RowsOnDisk(Mapping[str, "Tensor"]):
         return len(self._rows())
 
 
-def whole(path: Path) -> tuple[ReadingFile | Reading, int]:
+def open_reading(path: Path) -> tuple[ReadingFile | Reading, int]:
     """A file of a reading, and when it was written; of format 1 the reading itself. Raises Unreadable."""
     try:
-        written = path.stat().st_mtime_ns
-        return _load(path, written), written
+        mtime = path.stat().st_mtime_ns
+        return _load(path, mtime), mtime
     except Exception as error:  # a damaged file raises anything
         raise Unreadable(path, error) from error
 
 
 @lru_cache(maxsize=32)
-def _load(path: Path, _modified: int) -> ReadingFile | Reading:
+def _load(path: Path, _mtime: int) -> ReadingFile | Reading:
     if path.suffix == ".npz":
         return ReadingFile(path)
     import torch  # what wrote format 1

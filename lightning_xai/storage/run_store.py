@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_xai.reading import Reading
 from lightning_xai.report import Report
-from lightning_xai.storage.loading import RowsOnDisk, Unreadable, whole
+from lightning_xai.storage.loading import RowsOnDisk, Unreadable, open_reading
 from lightning_xai.storage.manifest import FORMAT, MANIFEST, move_aside, read_manifest, run_in, store_of, write_whole
 from lightning_xai.storage.reading_file import ARRAYS, ReadingFile, write
 
@@ -44,7 +44,7 @@ class RunStore:
         self.run = run or run_in(self.folder)
         self.unreadable: dict[Path, Unreadable] = {}
         """The files that were left out, and why."""
-        self._written: set[str] = set()
+        self._whole_probes: set[str] = set()
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -71,9 +71,9 @@ class RunStore:
         self.follow()
         fingerprint = probe.fingerprint
         path = self._probe_path(fingerprint)
-        if not path.exists() or (fingerprint not in self._written and self.probe(fingerprint) is None):
+        if not path.exists() or (fingerprint not in self._whole_probes and self.probe(fingerprint) is None):
             write_whole(path, probe.save)
-        self._written.add(fingerprint)
+        self._whole_probes.add(fingerprint)
         return fingerprint
 
     def probe(self, fingerprint: str) -> Probe | None:
@@ -126,18 +126,18 @@ class RunStore:
 
     def adopt(self, other: RunStore, name: str, until: int) -> None:
         """Copy another run's probes and its readings of ``name`` up to the step ``until``."""
-        kept = [(path, self.folder / name / path.name) for (step, _), path in other._files(name) if step <= until]
+        readings = [(path, self.folder / name / path.name) for (step, _), path in other._files(name) if step <= until]
         probes = [(path, self._probe_path(path.stem)) for path in (other.folder / "probes").glob("*.pt")]
         pixels = [(path, self.folder / ARRAYS / path.name) for path in (other.folder / ARRAYS).glob("*.npy")]
-        for source, target in [*kept, *probes, *pixels]:
+        for source, target in [*readings, *probes, *pixels]:
             if target.exists():
                 continue
             try:
-                held = source.read_bytes()
+                content = source.read_bytes()
             except OSError as error:
                 self.unreadable[source] = Unreadable(source, error)
                 continue
-            write_whole(target, lambda path, held=held: path.write_bytes(held))  # type: ignore[misc]
+            write_whole(target, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
 
     def report(self, name: str, reading: Reading) -> Report | None:
         """What was said of a reading; None in a store of an earlier version, or where it was not kept.
@@ -155,22 +155,22 @@ class RunStore:
 
     def _read(self, file: str) -> Reading:
         path = self.folder / file
-        content, written = whole(path)
+        content, mtime = open_reading(path)
         if isinstance(content, Reading):  # of format 1
-            return replace(content, measured=replace(content.measured, rows=RowsOnDisk(self, file, written)))
-        return content.reading(lambda: self.found(file, written))
+            return replace(content, measured=replace(content.measured, rows=RowsOnDisk(self, file, mtime)))
+        return content.reading(lambda: self.reading_file(file, mtime))
 
-    def found(self, file: str, written: int) -> Any:
+    def reading_file(self, file: str, mtime: int) -> Any:
         """The file of a reading, also where the store has been moved since; raises Unreadable."""
         path = self.folder / file
         with suppress(OSError):  # gone, or moved with its store
-            if path.stat().st_mtime_ns == written:
-                return whole(path)[0]
+            if path.stat().st_mtime_ns == mtime:
+                return open_reading(path)[0]
         try:
             self.follow()
         except OSError as error:
             raise Unreadable(path, error) from error
-        return whole(self.folder / file)[0]
+        return open_reading(self.folder / file)[0]
 
     def follow(self) -> Path:
         """Go to where this run's store is now, and return it: a later run in the same folder has moved it aside.
@@ -178,14 +178,14 @@ class RunStore:
         Raises:
             OSError: the folder is another run's by now, and this run's store is gone.
         """
-        place = store_of(self.run, self.folder)
-        if place is not None:
-            self.folder = place
+        folder = store_of(self.run, self.folder)
+        if folder is not None:
+            self.folder = folder
         elif run_in(self.folder) is not None:
             raise OSError(f"{self.folder} is another run's by now")
         return self.folder
 
-    def told(self) -> list[Unreadable]:
+    def pop_unreadable(self) -> list[Unreadable]:
         """Why files were left out since this was last asked."""
         causes = list(self.unreadable.values())
         self.unreadable.clear()
@@ -196,9 +196,9 @@ class RunStore:
 
     def _files(self, name: str) -> list[tuple[tuple[int, int], Path]]:
         """(step, index) and path of each reading; an earlier format names the step alone."""
-        found = []
+        files = []
         for path in (self.folder / name).glob("*.*"):
             step, _, index = path.stem.partition("-")
             if path.suffix in (".npz", ".pt") and step.isdecimal() and (index or "0").isdecimal():
-                found.append(((int(step), int(index or 0)), path))
-        return sorted(found)
+                files.append(((int(step), int(index or 0)), path))
+        return sorted(files)

@@ -288,7 +288,7 @@ def test_training_is_the_same(tmp_path, make, validates):
 
 @pytest.mark.parametrize("name", LASTING)
 def test_without_the_shadow_it_would_not_be(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(shadows.Shadows, "_moment", lambda *_: None)
+    monkeypatch.setattr(shadows.Shadows, "_current_snapshot", lambda *_: None)
     # of the maps alone: other callbacks may add further differences
     explained = trained(tmp_path, TRAPS[name], [GradCAM(layers="net.features", probe_size=4)], max_epochs=3)
     assert differing(trained(tmp_path, TRAPS[name], [], max_epochs=3), explained)

@@ -160,7 +160,7 @@ def explains(**settings: Any) -> GradCAM:
 
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard alone, on the model itself."""
-    monkeypatch.setattr(shadows.Shadows, "_moment", lambda *_: None)
+    monkeypatch.setattr(shadows.Shadows, "_current_snapshot", lambda *_: None)
 
 
 @pytest.mark.parametrize("kind", KINDS)

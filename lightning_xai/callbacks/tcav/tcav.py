@@ -20,7 +20,7 @@ from lightning_xai.flow.capture import of_classes
 from lightning_xai.flow.loaders import most_samples
 from lightning_xai.flow.model_run import ModelRun
 from lightning_xai.flow.namespaces import LightningModule, Trainer
-from lightning_xai.flow.sampling import take
+from lightning_xai.flow.sampling import collect
 from lightning_xai.flow.state import State
 from lightning_xai.functional.activations import activations, earlier_layer, layer_gradients
 from lightning_xai.functional.concepts.directions import CAVs, Sensitivities
@@ -193,7 +193,7 @@ class TCAV(Features):
         """Take random counterparts of the batches as well, where none are given."""
         super().look_at(trainer, batch, keep=keep)
         if keep and self._lacks_randoms:
-            take(self, self._gathered(trainer), batch, "no random counterparts could be taken from the batches")
+            collect(self, self._gathered(trainer), batch, "no random counterparts could be taken from the batches")
 
     def _gathered(self, trainer: Trainer) -> Reservoir:
         if self.state.reservoir is None:
