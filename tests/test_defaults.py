@@ -32,10 +32,11 @@ from lightning_xai.render import colormap, draw
 from lightning_xai.report import Curve, Curves, Filmstrip, Grid, Matrix, Overlay, Tokens, Traces
 from lightning_xai.reporting.heatmaps import heatmap_pictures
 from lightning_xai.store import load_run
-from tests.callbacks import attention_nets
-from tests.callbacks.nets import trainer
-from tests.functional.nets import Deep, Plain, ViT
+from tests.support import texts
+from tests.support.attention_classifiers import Encoder, Model, Reader, Translator
 from tests.support.defaults import FACTORIES, default_dtype
+from tests.support.nets import Deep, Plain, ViT
+from tests.support.training import trainer
 
 PACKAGE = Path(lightning_xai.__file__).parent
 WHOLE = {"arange", "randint", "randperm", "tril_indices", "triu_indices"}  # of no dtype but int64, unless told
@@ -93,12 +94,12 @@ def attended(model, inputs, square=True):
     return found
 
 
-@pytest.mark.parametrize("kind", [ViT, attention_nets.Encoder, attention_nets.Translator, attention_nets.Reader])
+@pytest.mark.parametrize("kind", [ViT, Encoder, Translator, Reader])
 def test_attention(other_defaults, kind):
-    model, ids = seeded(kind), attention_nets.texts(3)[0]
+    model, ids = seeded(kind), texts.texts(3)[0]
     mapping = {"input_ids": ids, "attention_mask": (ids > 0).long()}
-    inputs = torch.randn(3, 3, 16, 16) if kind is ViT else ids if kind is attention_nets.Reader else mapping
-    run = partial(attended, model, inputs, kind in (ViT, attention_nets.Encoder))
+    inputs = torch.randn(3, 3, 16, 16) if kind is ViT else ids if kind is Reader else mapping
+    run = partial(attended, model, inputs, kind in (ViT, Encoder))
     expected = run()
     with other_defaults():
         identical(run(), expected)
@@ -230,7 +231,7 @@ def test_probe_and_concept(other_defaults, tmp_path):
 # callbacks in a run
 
 
-class Attending(attention_nets.Model):
+class Attending(Model):
     """Convolutions, one attention over the cells, one linear layer: all callbacks apply."""
 
     def __init__(self):
@@ -247,7 +248,7 @@ class Attending(attention_nets.Model):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-class Texts(attention_nets.Encoder):
+class Texts(Encoder):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
 
@@ -274,12 +275,12 @@ def image_run(dtype=torch.float32):
 
 
 def text_run():
-    loader = attention_nets.text_loader(mapping=True)
+    loader = texts.text_loader(mapping=True)
     return (
         seeded(Texts),
         loader,
         [
-            AttentionMaps(probe_size=4, decode=attention_nets.decode, on_error="raise", background=False),
+            AttentionMaps(probe_size=4, decode=texts.decode, on_error="raise", background=False),
             Saliency(probe_size=4, on_error="raise", background=False),
         ],
     )

@@ -7,7 +7,7 @@ import pytest
 
 from lightning_xai import load_run
 from lightning_xai.cli import main
-from tests.compare import runs
+from tests.support import runs
 
 SETTINGS = ("target", "labels", "forward", "reshape")
 

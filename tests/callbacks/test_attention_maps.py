@@ -18,9 +18,12 @@ from lightning_xai.functional.metrics.attention import mean_of
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Matrix, Tokens, Traces
 from lightning_xai.reporting.tokens import LONGEST, is_special, placed_tokens
+from tests.support.attention_classifiers import Encoder, Model, Reader, Swin, Translator, ViT, made
+from tests.support.classifier import classifier
+from tests.support.data import SIZE, loader
+from tests.support.texts import LENGTH, decode, text_loader
+from tests.support.training import trainer
 
-from .attention_nets import LENGTH, Encoder, Model, Reader, Swin, Translator, ViT, decode, made, text_loader
-from .nets import SIZE, classifier, loader, trainer
 from .test_invisible import Recorder, assert_same
 
 TAG = "xai/attention_maps"

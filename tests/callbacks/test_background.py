@@ -20,8 +20,10 @@ from lightning_xai.flow import background
 from lightning_xai.flow.session import session_of
 from lightning_xai.loggers import log_report, open_run
 from lightning_xai.render import draw
-
-from .nets import classifier, events, loader, trainer
+from tests.support.classifier import classifier
+from tests.support.data import loader
+from tests.support.events import events
+from tests.support.training import trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),
@@ -307,12 +309,14 @@ def test_a_folder_that_takes_no_files_is_told_once(tmp_path, in_background):
 KILLED = """
 import sys, time
 import torch
-from tests.callbacks.nets import classifier, loader, trainer
-from tests.callbacks.test_background import explaining
+from lightning_xai import GradCAM
+from tests.support.classifier import classifier
+from tests.support.data import loader
+from tests.support.training import trainer
 
 torch.set_num_threads(1)
-folder = sys.argv[1]
-trainer(folder, explaining(), max_epochs=-1).fit(classifier(), loader(20), loader(10, seed=1))
+folder, callback = sys.argv[1], GradCAM(probe_size=4, layers=["backbone.0", "backbone.3"])
+trainer(folder, callback, max_epochs=-1).fit(classifier(), loader(20), loader(10, seed=1))
 """
 
 

@@ -14,8 +14,10 @@ from torch.utils.data import DataLoader, default_collate
 from lightning_xai import TCAV, Concept, GradCAM, Probe, load_run
 from lightning_xai.render import draw
 from lightning_xai.render.overlay import notes
-
-from .nets import CLASSES, Classifier, Samples, classifier, events, loader, trainer
+from tests.support.classifier import Classifier, classifier
+from tests.support.data import CLASSES, Samples, loader
+from tests.support.events import events
+from tests.support.training import trainer
 
 TAG = "xai/grad_cam/auto"
 

@@ -7,10 +7,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe, Saliency
 from lightning_xai.functional.grad_cam import VARIANTS
+from tests.support import attention_classifiers, texts
+from tests.support.classifier import classifier
+from tests.support.data import SIZE, Samples, loader
+from tests.support.training import trainer
 from tests.test_defaults import Attending
 
-from . import attention_nets
-from .nets import SIZE, Samples, classifier, loader, trainer
 from .test_invisible import assert_same, trained
 
 
@@ -74,8 +76,8 @@ def test_parts_are_the_whole(tmp_path, name):
 @pytest.mark.parametrize("make", [AttentionMaps, Saliency])
 def test_parts_of_texts_are_the_whole(tmp_path, make):
     torch.manual_seed(0)
-    data = attention_nets.text_loader(mapping=True)
-    assert_alike(*compared(tmp_path, lambda **s: make(probe_size=8, **s), attention_nets.Encoder(), data))
+    data = texts.text_loader(mapping=True)
+    assert_alike(*compared(tmp_path, lambda **s: make(probe_size=8, **s), attention_classifiers.Encoder(), data))
 
 
 def test_parts_are_at_most_a_batch_and_even(tmp_path):

@@ -10,8 +10,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
 from lightning_xai import GradCAM, load_run
-
-from .nets import classifier, loader, trainer
+from tests.support.classifier import classifier
+from tests.support.data import loader
+from tests.support.training import trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),

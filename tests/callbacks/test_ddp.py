@@ -20,8 +20,10 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from lightning_xai import TCAV, Concept, GradCAM, Probe, load_run
 from lightning_xai.loggers import log_report, open_run
-
-from .nets import SIZE, Samples, classifier, events, loader, trainer
+from tests.support.classifier import classifier
+from tests.support.data import SIZE, Samples, loader
+from tests.support.events import events
+from tests.support.training import trainer
 
 DRIFT, FILMSTRIP, SHARE = "xai/grad_cam/auto/drift", "xai/grad_cam/auto/filmstrip", "xai/grad_cam/auto/share/row"
 RANKS = 2
@@ -233,7 +235,7 @@ def folder(tmp_path_factory):
     with (folder / "output.txt").open("w") as output:
         process = subprocess.Popen(
             command,
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
             env={**variables, "OMP_NUM_THREADS": "1"},
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from lightning_xai import TCAV, Concept, GradCAM
 from lightning_xai.flow.display import COPIED_BYTES, describe
 from lightning_xai.probe import Probe
-
-from .nets import Samples, classifier, loader, trainer
+from tests.support.classifier import classifier
+from tests.support.data import Samples, loader
+from tests.support.training import trainer
 
 
 class Normalize:

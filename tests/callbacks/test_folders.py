@@ -12,8 +12,9 @@ from pytorch_lightning.loggers.logger import DummyLogger
 
 from lightning_xai import GradCAM, load_run
 from lightning_xai.storage.manifest import claim, claim_version, run_in, store_of
-
-from .nets import classifier, loader, trainer
+from tests.support.classifier import classifier
+from tests.support.data import loader
+from tests.support.training import trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),

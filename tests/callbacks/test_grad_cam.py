@@ -17,8 +17,10 @@ from lightning_xai.functional.grad_cam import VARIANTS
 from lightning_xai.loggers import log_report
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Traces
-
-from .nets import CLASSES, SIZE, Classifier, Samples, classifier, events, loader, trainer
+from tests.support.classifier import Classifier, classifier
+from tests.support.data import CLASSES, SIZE, Samples, loader
+from tests.support.events import events
+from tests.support.training import trainer
 
 TAG = "xai/grad_cam/auto"
 

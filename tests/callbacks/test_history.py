@@ -10,8 +10,10 @@ from lightning_xai import GradCAM, Saliency, load_run
 from lightning_xai.callbacks import Explanation
 from lightning_xai.reading import Measured
 from lightning_xai.report import Report
+from tests.support.classifier import Classifier, classifier
+from tests.support.data import loader
+from tests.support.training import trainer
 
-from .nets import Classifier, classifier, loader, trainer
 from .test_invisible import assert_same, trained
 
 

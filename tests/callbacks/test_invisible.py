@@ -10,8 +10,9 @@ import torch
 from torch.nn.modules import module as module_globals
 
 from lightning_xai import GradCAM, Probe
-
-from .nets import Classifier, Samples, classifier, loader, trainer
+from tests.support.classifier import Classifier, classifier
+from tests.support.data import Samples, loader
+from tests.support.training import trainer
 
 
 class Recorder(pl.Callback):

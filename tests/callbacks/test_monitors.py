@@ -8,8 +8,10 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lightning_xai import GradCAM, Probe
-
-from .nets import SIZE, Classifier, Samples, classifier, events, loader, trainer
+from tests.support.classifier import Classifier, classifier
+from tests.support.data import SIZE, Samples, loader
+from tests.support.events import events
+from tests.support.training import trainer
 
 DRIFT, SHARE = "xai/grad_cam/auto/drift", "xai/grad_cam/auto/share/row"
 STALE = "reads whenever it looks"

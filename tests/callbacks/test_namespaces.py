@@ -10,8 +10,10 @@ import pytest
 
 from lightning_xai import GradCAM, load_run
 from lightning_xai.flow import namespaces
-
-from .nets import classifier, events, loader, net_of, trainer
+from tests.support.classifier import classifier, net_of
+from tests.support.data import loader
+from tests.support.events import events
+from tests.support.training import trainer
 
 NAMESPACES = ["pytorch_lightning", "lightning.pytorch"]
 DRIFT = "xai/grad_cam/auto/drift"

@@ -9,8 +9,8 @@ import pytest
 from torch.utils.data import DataLoader
 
 from lightning_xai import GradCAM, Probe, load_run
-
-from .nets import Samples, net_of
+from tests.support.classifier import net_of
+from tests.support.data import Samples
 
 RECIPES = sorted((Path(__file__).parents[2] / "callbacks").glob("*.yaml"))
 QUIET = [

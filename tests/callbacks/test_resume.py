@@ -16,8 +16,9 @@ from lightning_xai.flow import state as states
 from lightning_xai.flow.history import KEPT_BYTES, KEPT_READINGS, History
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.store import RunStore
-
-from .nets import CLASSES, Classifier, Samples, classifier, loader, trainer
+from tests.support.classifier import Classifier, classifier
+from tests.support.data import CLASSES, Samples, loader
+from tests.support.training import trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 

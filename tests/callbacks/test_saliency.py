@@ -14,9 +14,11 @@ from lightning_xai.functional import saliency
 from lightning_xai.functional.metrics.localization import drift, mask_share
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Tokens, Traces
+from tests.support import attention_classifiers, texts
+from tests.support.classifier import Classifier, classifier
+from tests.support.data import loader
+from tests.support.training import trainer
 
-from . import attention_nets
-from .nets import Classifier, classifier, loader, trainer
 from .test_grad_cam import Kept, fitted, given, masks
 from .test_invisible import assert_same, trained
 
@@ -109,14 +111,14 @@ def test_a_table_has_a_cell_a_column(tmp_path):
 
 @pytest.mark.parametrize("padding", [True, False], ids=["with padding", "without"])
 def test_texts_are_tokens(tmp_path, padding):
-    ids, labels = attention_nets.texts()
-    words = [[word for word in attention_nets.decode(row) if padding or word != "[PAD]"] for row in ids]
+    ids, labels = texts.texts()
+    words = [[word for word in texts.decode(row) if padding or word != "[PAD]"] for row in ids]
     callback = Saliency(probe=Probe(ids, labels, tokens=words), on_error="raise")
-    batches = attention_nets.text_loader()
-    reports, _ = fitted(tmp_path, callback, attention_nets.Reader(), batches, batches)
+    batches = texts.text_loader()
+    reports, _ = fitted(tmp_path, callback, attention_classifiers.Reader(), batches, batches)
     picture = reports[-1].pictures[TAG]
     assert isinstance(picture, Tokens)
-    assert [list(tokens) for tokens in picture.tokens] == [attention_nets.decode(row[row > 0]) for row in ids]
+    assert [list(tokens) for tokens in picture.tokens] == [texts.decode(row[row > 0]) for row in ids]
     assert [weights.shape[0] for weights in picture.weights] == [2] * 8
     for kept, row in zip(rows(callback)[-1], ids, strict=True):
         assert kept[row > 0].gt(0).all()
@@ -124,9 +126,9 @@ def test_texts_are_tokens(tmp_path, padding):
 
 
 def test_of_token_ids_the_norm_is_taken(tmp_path):
-    batches = attention_nets.text_loader()
+    batches = texts.text_loader()
     callback = Saliency(probe_size=4, on_error="raise")
-    model = attention_nets.Reader()
+    model = attention_classifiers.Reader()
     reports, _ = fitted(tmp_path, callback, model, batches, batches, max_epochs=1)
     found = saliency(model, callback.explained.inputs, callback.explained.targets).norm(dim=2)
     assert_close(rows(callback)[-1], found, rtol=1e-2, atol=1e-4)

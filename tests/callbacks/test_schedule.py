@@ -9,8 +9,10 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_xai import GradCAM, Probe, load_run
 from lightning_xai.flow.schedule import epoch_due
-
-from .nets import Samples, classifier, events, loader, trainer
+from tests.support.classifier import classifier
+from tests.support.data import Samples, loader
+from tests.support.events import events
+from tests.support.training import trainer
 
 TAG = "xai/grad_cam/auto"
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from lightning_xai import GradCAM
 from lightning_xai.flow import reader, shadows
 from lightning_xai.flow.session import session_of
+from tests.support.classifier import Classifier
+from tests.support.data import CLASSES, loader
 from tests.support.photograph import changed, photograph
-
-from .nets import CLASSES, Classifier, loader, trainer
+from tests.support.training import trainer
 
 BATCH = 8
 

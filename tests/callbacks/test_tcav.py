@@ -20,8 +20,11 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from lightning_xai import TCAV, Concept, Probe, load_run
 from lightning_xai.compare.earlier import revive
 from lightning_xai.report import Curves
+from tests.support.classifier import Classifier, classifier
+from tests.support.data import CLASSES, SIZE, Samples, loader
+from tests.support.events import events
+from tests.support.training import trainer
 
-from .nets import CLASSES, SIZE, Classifier, Samples, classifier, events, loader, trainer
 from .test_invisible import Augmented, assert_same, made, trained
 
 LAYER = "backbone.1"

@@ -7,8 +7,9 @@ from torch.testing import assert_close
 
 from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM
 from lightning_xai.store import load_run
-
-from .nets import Classifier, classifier, loader, trainer
+from tests.support.classifier import Classifier, classifier
+from tests.support.data import loader
+from tests.support.training import trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 

@@ -11,7 +11,7 @@ from lightning_xai.callbacks import TCAV, AttentionMaps, GradCAM, Saliency
 from lightning_xai.compare.earlier import revive
 from lightning_xai.flow.opening import describe
 from lightning_xai.store import RunStore
-from tests.compare import runs
+from tests.support import runs
 
 
 def best(output):

@@ -9,6 +9,12 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+ENVIRONMENT = {
+    "COLUMNS": "200",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(EXAMPLES.parent),  # the package beside the examples, whatever is installed
+    "WANDB_MODE": "offline",
+}
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -18,7 +24,7 @@ def run_example() -> Run:
         return subprocess.run(
             [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
             cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "WANDB_MODE": "offline"},
+            env={**os.environ, **ENVIRONMENT},
             capture_output=True,
             text=True,
             timeout=300,

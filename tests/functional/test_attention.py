@@ -14,8 +14,8 @@ from lightning_xai.functional import (
     unused_softmaxes,
 )
 from lightning_xai.functional.attention import fused
-
-from .attention_models import WEIGHINGS, Additive, SelfAttention, Stack, Windows, recorded, textbook, transformer
+from tests.support.attention_nets import WEIGHINGS, Additive, SelfAttention, Stack, Windows, transformer
+from tests.support.textbook_attention import recorded, textbook
 
 
 @pytest.fixture(autouse=True)

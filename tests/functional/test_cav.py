@@ -8,8 +8,7 @@ from torch import Tensor
 from lightning_xai.functional.concepts import directions, dual, gram
 from lightning_xai.functional.concepts.directions import CAVs
 from lightning_xai.functional.fit_cavs import fit_cavs
-
-from . import reference_cav as reference
+from tests.support import textbook_cav
 
 CLASSIFIERS = ("logistic", "ridge", "svm", "mean")
 
@@ -46,9 +45,9 @@ def test_equals_scikit_learn(name: str, cost: float, shape: tuple[int, ...]) -> 
     cavs = fit_cavs(concepts, randoms, classifier=name, C=cost, replicates=0)
     for i, concept in enumerate(concepts.values()):
         for j, random in enumerate(randoms):
-            assert cosine(cavs.vectors[i, j], reference.cav(concept, random, name, cost)) > 1 - 1e-6
+            assert cosine(cavs.vectors[i, j], textbook_cav.cav(concept, random, name, cost)) > 1 - 1e-6
     for i, j in [(0, 1), (1, 0)]:
-        assert cosine(cavs.null_vectors[i, j], reference.cav(randoms[i], randoms[j], name, cost)) > 1 - 1e-6
+        assert cosine(cavs.null_vectors[i, j], textbook_cav.cav(randoms[i], randoms[j], name, cost)) > 1 - 1e-6
     assert torch.allclose(cavs.vectors.norm(dim=2), torch.ones(2, len(randoms)))
     assert not cavs.null_vectors.diagonal().any()
 
@@ -59,7 +58,7 @@ def test_accuracy_is_that_of_refits_without_the_example(name: str) -> None:
     cavs = fit_cavs(concepts, randoms, classifier=name, replicates=0)
     for i, concept in enumerate(concepts.values()):
         for j, random in enumerate(randoms):
-            expected = reference.balanced(reference.held_out(concept, random, name), len(concept))
+            expected = textbook_cav.balanced(textbook_cav.held_out(concept, random, name), len(concept))
             assert float(cavs.accuracy[i, j]) == pytest.approx(expected, abs=1e-6)
 
 
@@ -71,7 +70,7 @@ def test_held_out_decisions(name: str, tolerance: float, monkeypatch: pytest.Mon
         monkeypatch.setattr(dual, function, lambda *args, f=original: found.append(f(*args)) or found[-1])
     concepts, randoms = sets((20,), 1, shape=(2, 5, 5))
     fit_cavs(concepts, randoms, classifier=name, replicates=0)
-    expected = reference.held_out(concepts["c0"], randoms[0], name)
+    expected = textbook_cav.held_out(concepts["c0"], randoms[0], name)
     assert np.abs(found[0][0].numpy() - expected).max() < tolerance * max(1, np.abs(expected).max()) + 1e-6
 
 
@@ -85,10 +84,12 @@ def test_resampled_fits_are_those_to_repeated_examples(name: str) -> None:
     drawing = torch.Generator().manual_seed(0)
     *drawn, of_random = [torch.randint(n, (3, n), generator=drawing) for n in (24, 15, 20)]
     for i, concept in enumerate(concepts.values()):
-        x, y = (torch.from_numpy(array) for array in reference.flat(concept, randoms[0]))
+        x, y = (torch.from_numpy(array) for array in textbook_cav.flat(concept, randoms[0]))
         for j in range(3):
             rows = torch.cat([drawn[i][j], len(concept) + of_random[j]])
-            w = torch.from_numpy(reference.classifier(name, 1.0).fit(x[rows].numpy(), y[rows].numpy()).coef_).flatten()
+            w = torch.from_numpy(
+                textbook_cav.classifier(name, 1.0).fit(x[rows].numpy(), y[rows].numpy()).coef_
+            ).flatten()
             along = torch.cosine_similarity(gradients.flatten(1).double(), w[None])
             clear = along.abs() > 0.01
             assert torch.equal(positive[clear, i, j] > 0, along[clear] > 0)

@@ -15,9 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from lightning_xai.functional import grad_cam, hooks, inspecting, last_spatial_layer
 from lightning_xai.functional.grad_cam import VARIANTS
 from lightning_xai.functional.passes import guard
-
-from . import reference
-from .nets import Deep, Plain, ResNet
+from tests.support import textbook_cam
+from tests.support.nets import Deep, Plain, ResNet
 
 np = pytest.importorskip("numpy")
 
@@ -190,9 +189,9 @@ def test_bfloat16_autocast_is_float32_arithmetic_on_that_pass() -> None:
     model, x, y = Deep(), torch.randn(2, 3, 12, 12), torch.tensor([0, 1])
     with torch.autocast("cpu", torch.bfloat16):
         found = grad_cam(model, x, y, layer="target")
-        a, g = reference.activations_and_gradients(model, "target", x, reference.class_score(y))
+        a, g = textbook_cam.activations_and_gradients(model, "target", x, textbook_cam.class_score(y))
     assert a.dtype == torch.bfloat16
-    expected = reference.gradient_map("grad_cam", a, g)
+    expected = textbook_cam.gradient_map("grad_cam", a, g)
     assert found.dtype == torch.float32
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from lightning_xai.functional import find_layers, grad_cam, last_spatial_layer, named_layers
 from lightning_xai.functional.hooks import Call
 from lightning_xai.functional.layers.layout import Layout, recognise
-
-from . import reference
-from .nets import Plain, ResNet
+from tests.support import textbook_cam
+from tests.support.nets import Plain, ResNet
 
 IMAGE = (2, 3, 224, 224)
 
@@ -131,8 +130,8 @@ def test_a_layer_inside_windows_is_explained_with_reshape() -> None:
     model, x, y = Windows(), torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 2])
     with pytest.raises(ValueError, match=r"'inner'.*first dimension is not the batch"):
         grad_cam(model, x, y, layer="inner")
-    a, g = reference.activations_and_gradients(model, "inner", x, reference.class_score(y))
-    expected = reference.gradient_map("grad_cam", reshape(a), reshape(g)).float()
+    a, g = textbook_cam.activations_and_gradients(model, "inner", x, textbook_cam.class_score(y))
+    expected = textbook_cam.gradient_map("grad_cam", reshape(a), reshape(g)).float()
     torch.testing.assert_close(grad_cam(model, x, y, layer="inner", reshape=reshape), expected)
     with pytest.raises(ValueError, match="ablation_cam"):
         grad_cam(model, x, lambda out: out.relu()[:, 0], layer="inner", reshape=reshape, variant="ablation_cam")
@@ -177,8 +176,8 @@ def test_hugging_face(make: Callable[[], nn.Module], layer: str, move: Callable[
     model, x, y = make(), torch.randn(3, 3, 32, 32), torch.tensor([0, 1, 0])
     auto = last_spatial_layer(model, {"pixel_values": x})
     assert auto == layer, list(named_layers(model))
-    a, g = reference.activations_and_gradients(model, auto, x, lambda out: out.logits.gather(1, y[:, None])[:, 0])
-    expected = reference.gradient_map("grad_cam", move(a), move(g)).float()
+    a, g = textbook_cam.activations_and_gradients(model, auto, x, lambda out: out.logits.gather(1, y[:, None])[:, 0])
+    expected = textbook_cam.gradient_map("grad_cam", move(a), move(g)).float()
     torch.testing.assert_close(
         grad_cam(model, {"pixel_values": x}, y), expected, rtol=1e-4, atol=1e-5 * float(expected.max())
     )

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from lightning_xai.functional import attention_relevance
 from lightning_xai.functional.attention import fused
-
-from .attention_models import Additive, Stack, Windows, transformer
+from tests.support.attention_nets import Additive, Stack, Windows, transformer
 
 
 def positive(score: Tensor, weights: list[Tensor]) -> list[Tensor]:

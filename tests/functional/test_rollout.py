@@ -3,8 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.functional import attention_maps, attention_rollout, attention_rollout_rows
-
-from .attention_models import Stack, Windows, transformer
+from tests.support.attention_nets import Stack, Windows, transformer
 
 
 def by_hand(maps: list[Tensor], fusion: str, discard: float) -> Tensor:

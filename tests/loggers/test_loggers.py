@@ -15,8 +15,7 @@ from torch import Tensor
 from lightning_xai.loggers import Files, log_report, open_run
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Opening, Overlay, Report, Scalar, TableRow
-
-from . import wandb_file
+from tests.support import wandb_file
 
 NAMESPACES = ["pytorch_lightning", "lightning.pytorch"]
 

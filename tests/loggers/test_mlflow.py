@@ -11,7 +11,9 @@ from lightning_xai import GradCAM
 from lightning_xai.loggers import log_report, open_run
 from lightning_xai.render import draw
 from lightning_xai.report import Overlay, Report
-from tests.callbacks.nets import classifier, loader, trainer
+from tests.support.classifier import classifier
+from tests.support.data import loader
+from tests.support.training import trainer
 
 from .test_loggers import NAMESPACES, make_opening, make_report, pixels
 

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from lightning_xai import TCAV, Concept, GradCAM, Probe
-from tests.callbacks.nets import SIZE, Samples, classifier, loader, trainer
-from tests.compare.browser import browsing, is_installed
+from tests.support.browser import browsing, is_installed
+from tests.support.classifier import classifier
+from tests.support.data import SIZE, Samples, loader
+from tests.support.training import trainer
 
 from .test_loggers import events, pixels
 

@@ -1,14 +1,11 @@
-"""Tiny Lightning models with attention, for images and for texts, and their data."""
+"""Tiny LightningModules with attention, for images and for texts."""
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
-from .nets import CLASSES, SIZE
-
-WORDS = ["[PAD]", "[CLS]", "good", "bad", "a", "film", "plot", "scene"]
-LENGTH = 9
+from tests.support.data import CLASSES, SIZE
+from tests.support.texts import LENGTH, WORDS
 
 
 class Model(pl.LightningModule):
@@ -129,31 +126,6 @@ class Translator(Model):
         y = y + self.decoder(y, y, y, attn_mask=ahead)[0]
         y = y + self.cross(y, x, x, key_padding_mask=attention_mask == 0)[0]
         return self.head(y[torch.arange(len(y)), attention_mask.sum(1) - 1])
-
-
-def texts(count: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Ids (N, LENGTH) that begin with [CLS], hold one word that decides and end in padding; and labels."""
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(4, len(WORDS), (count, LENGTH), generator=generator)
-    labels = torch.arange(count) % 2
-    ids[:, 0], ids[torch.arange(count), 1 + torch.arange(count) % 3] = 1, 2 + labels
-    lengths = 5 + torch.arange(count) % 4
-    return ids * (torch.arange(LENGTH) < lengths[:, None]), labels
-
-
-def decode(ids: Tensor) -> list[str]:
-    return [WORDS[place] for place in ids.tolist()]
-
-
-def text_loader(count: int = 8, seed: int = 0, mapping: bool = False) -> DataLoader:
-    ids, labels = texts(count, seed)
-    if not mapping:
-        return DataLoader(TensorDataset(ids, labels), 4)
-    samples = [
-        {"input_ids": row, "attention_mask": (row > 0).long(), "labels": label}
-        for row, label in zip(ids, labels, strict=True)
-    ]
-    return DataLoader(samples, 4)
 
 
 def made(kind: type[Model], **settings) -> Model:
