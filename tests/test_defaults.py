@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -33,19 +32,14 @@ from lightning_xai.report import Curve, Curves, Filmstrip, Grid, Matrix, Overlay
 from lightning_xai.reporting.heatmaps import heatmap_pictures
 from lightning_xai.store import load_run
 from tests.support import texts
-from tests.support.attention_classifiers import Encoder, Model, Reader, Translator
+from tests.support.attention_classifiers import Attending, Encoder, Reader, Translator
 from tests.support.defaults import FACTORIES, default_dtype
 from tests.support.nets import Deep, Plain, ViT
-from tests.support.training import trainer
+from tests.support.training import seeded, trainer
 
 PACKAGE = Path(lightning_xai.__file__).parent
 WHOLE = {"arange", "randint", "randperm", "tril_indices", "triu_indices"}  # of no dtype but int64, unless told
 identical = partial(assert_close, rtol=0, atol=0, equal_nan=True)
-
-
-def seeded(make):
-    torch.manual_seed(0)
-    return make()
 
 
 # what is written: also what no test runs
@@ -229,23 +223,6 @@ def test_probe_and_concept(other_defaults, tmp_path):
 
 
 # callbacks in a run
-
-
-class Attending(Model):
-    """Convolutions, one attention over the cells, one linear layer: all callbacks apply."""
-
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU())
-        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, image):
-        cells = self.features(image).flatten(2).mT
-        return self.head((cells + self.attention(cells, cells, cells, need_weights=False)[0]).mean(1))
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
 
 
 class Texts(Encoder):

@@ -7,13 +7,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe, Saliency
 from lightning_xai.functional.grad_cam import VARIANTS
-from tests.support import attention_classifiers, texts
+from tests.support.attention_classifiers import Attending, Encoder
 from tests.support.classifier import classifier
 from tests.support.data import SIZE, Samples, loader
+from tests.support.recorder import assert_same, recording
+from tests.support.texts import text_loader
 from tests.support.training import trainer
-from tests.test_defaults import Attending
-
-from .test_invisible import assert_same, trained
 
 
 def concepts():
@@ -76,8 +75,8 @@ def test_parts_are_the_whole(tmp_path, name):
 @pytest.mark.parametrize("make", [AttentionMaps, Saliency])
 def test_parts_of_texts_are_the_whole(tmp_path, make):
     torch.manual_seed(0)
-    data = texts.text_loader(mapping=True)
-    assert_alike(*compared(tmp_path, lambda **s: make(probe_size=8, **s), attention_classifiers.Encoder(), data))
+    data = text_loader(mapping=True)
+    assert_alike(*compared(tmp_path, lambda **s: make(probe_size=8, **s), Encoder(), data))
 
 
 def test_parts_are_at_most_a_batch_and_even(tmp_path):
@@ -114,13 +113,13 @@ def callbacks(at_most):
 def test_where_memory_runs_out_the_chunk_is_halved(tmp_path, index, caplog):
     callback, whole = callbacks(2)[index], callbacks(100)[index]
     callback.on_error = "raise"
-    plain = trained(tmp_path)
+    plain = recording(tmp_path)
     with caplog.at_level("INFO"):
-        assert_same(plain, trained(tmp_path, callback))
+        assert_same(plain, recording(tmp_path, callback))
     assert "memory ran out with 8 samples at a time, so 4 are tried: batch_size= sets it" in caplog.text
     assert max(callback.forward.sizes) == 2
     assert len(callback.state.history.moments) == 2
-    trained(tmp_path, whole)
+    recording(tmp_path, whole)
     for key, tensor in last(whole).rows.items():
         assert_close(last(callback).rows[key], tensor, rtol=1.1e-3, atol=1e-6)
 
@@ -128,9 +127,9 @@ def test_where_memory_runs_out_the_chunk_is_halved(tmp_path, index, caplog):
 @pytest.mark.parametrize("index", [0, 1], ids=["saliency", "grad_cam"])
 def test_where_memory_is_never_enough_training_goes_on(tmp_path, index):
     callback = callbacks(0)[index]
-    plain = trained(tmp_path)
+    plain = recording(tmp_path)
     with pytest.warns(RuntimeWarning, match="no memory for so many") as caught:
-        assert_same(plain, trained(tmp_path, callback))
+        assert_same(plain, recording(tmp_path, callback))
     assert len([warning for warning in caught if warning.category is RuntimeWarning]) == 1
     assert callback.state.history.moments == []
 

@@ -9,6 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_xai import load_run
+from tests.support.events import read_events
 
 TAG = "xai/grad_cam/auto"
 EFFECT = "xai/tcav/features.10/disc/mark/effect"
@@ -24,10 +25,6 @@ class Trained:
 
     def curve(self, name: str) -> list[float]:
         return [event.value for event in self.events.Scalars(name)]
-
-
-def read_events(folder: Path) -> EventAccumulator:
-    return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
 
 
 def train(run_example, root: Path, correlation: float, seed: int = 0) -> Trained:

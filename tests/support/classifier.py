@@ -1,12 +1,15 @@
 """A tiny convolutional LightningModule of `Samples`."""
 
+import random
 from types import ModuleType
 
+import numpy
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from tests.support.data import CLASSES
+from tests.support.training import seeded
 
 
 class Classifier(pl.LightningModule):
@@ -49,8 +52,15 @@ class Classifier(pl.LightningModule):
 
 def classifier(seed: int = 0, **settings) -> Classifier:
     """The same weights for the same seed."""
-    pl.seed_everything(seed, verbose=False)
-    return Classifier(**settings)
+    return seeded(Classifier, seed, **settings)
+
+
+class Augmented(Classifier):
+    """Normalises and draws from every random stream once a batch is on its device."""
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        images, labels = batch
+        return (images - 0.5) / 2 + 0.1 * torch.rand(1) + random.random() + numpy.random.rand(1).item(), labels  # noqa: NPY002
 
 
 def net_of(lightning: ModuleType) -> type:

@@ -1,9 +1,18 @@
-"""A quiet Trainer."""
+"""A quiet Trainer, and modules with the same weights each time."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
+
+Kind = TypeVar("Kind")
+
+
+def seeded(kind: type[Kind], seed: int = 0, **settings) -> Kind:
+    """A module of this kind with the same weights for the same seed."""
+    pl.seed_everything(seed, verbose=False)
+    return kind(**settings)
 
 
 def trainer(folder: Path, *callbacks, **settings) -> pl.Trainer:

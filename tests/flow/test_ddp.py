@@ -18,11 +18,12 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
-from lightning_xai import TCAV, Concept, GradCAM, Probe, load_run
+from lightning_xai import TCAV, Concept, GradCAM, load_run
 from lightning_xai.loggers import log_report, open_run
 from tests.support.classifier import classifier
 from tests.support.data import SIZE, Samples, loader
 from tests.support.events import events
+from tests.support.probes import probe_with_rows
 from tests.support.training import trainer
 
 DRIFT, FILMSTRIP, SHARE = "xai/grad_cam/auto/drift", "xai/grad_cam/auto/filmstrip", "xai/grad_cam/auto/share/row"
@@ -99,13 +100,6 @@ def compared(folder):
     return {**found, "randoms": [torch.cat(parts) for parts in callback._sets.randoms]}
 
 
-def with_masks():
-    probe = Probe.from_dataset(Samples(8, seed=1), range(6))
-    rows = torch.zeros(6, SIZE, SIZE, dtype=torch.bool)
-    rows[:, : SIZE // 2] = True
-    return Probe(probe.inputs, probe.targets, masks={"row": rows})
-
-
 def state_of(fitting):
     model, (optimizer,) = fitting.lightning_module, fitting.optimizers
     return [
@@ -173,7 +167,7 @@ def monitored(folder):
 
 
 def masked(folder):
-    callback = GradCAM(probe=with_masks())
+    callback = GradCAM(probe=probe_with_rows())
     keep = ModelCheckpoint(folder / "kept", "{epoch}", monitor=SHARE, mode="max", save_top_k=-1)
     found = answer(fit(folder, keep, callback, max_epochs=3, enable_checkpointing=True), callback)
     return {**found, "kept": {Path(path).name: value.item() for path, value in keep.best_k_models.items()}}

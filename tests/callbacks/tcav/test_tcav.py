@@ -6,6 +6,7 @@ import math
 import random
 import subprocess
 import sys
+from functools import partial
 from itertools import pairwise
 
 import numpy
@@ -20,60 +21,12 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from lightning_xai import TCAV, Concept, Probe, load_run
 from lightning_xai.compare.earlier import revive
 from lightning_xai.report import Curves
-from tests.support.classifier import Classifier, classifier
+from tests.support.classifier import Augmented, Classifier, classifier
+from tests.support.concepts import LAYER, TAG, Seen, bright, fit, images, refused, shared_of, tcav
 from tests.support.data import CLASSES, SIZE, Samples, loader
-from tests.support.events import events
-from tests.support.training import trainer
-
-from .test_invisible import Augmented, assert_same, made, trained
-
-LAYER = "backbone.1"
-TAG = f"xai/tcav/{LAYER}"
-
-
-def images(count=12, seed=5):
-    return torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
-
-
-def bright(count=12, seed=6):
-    """Images with a bright upper quarter: what the class 0 of `Samples` is told by."""
-    return images(count, seed) + 4 * torch.eye(3)[0].view(3, 1, 1) * (torch.arange(SIZE) < SIZE // 4).view(-1, 1)
-
-
-def tcav(**settings):
-    told = {"concepts": [Concept("bright", bright())], "layers": LAYER, "classes": [0, 2], "random_sets": 4}
-    return TCAV(**{**told, "probe_per_class": 3, "on_error": "raise", **settings})
-
-
-def fit(folder, *callbacks, model=None, train=None, val=None, **settings):
-    fitting = trainer(folder, *callbacks, **{"num_sanity_val_steps": 0, **settings})
-    fitting.fit(model or classifier(), loader() if train is None else train, loader(24, seed=1) if val is None else val)
-    return fitting
-
-
-def refused(folder, match, *callbacks, model=None, **data):
-    """The run ends with this error before its first step."""
-    model = model or classifier()
-    before = [p.clone() for p in model.parameters()]
-    with pytest.raises(ValueError, match=match):
-        fit(folder, *callbacks, model=model, **data)
-    assert all(map(torch.equal, before, model.parameters()))
-
-
-def shared_of(folder, name="tcav"):
-    return [reading.measured.shared for reading in load_run(folder).readings[name]]
-
-
-class Seen:
-    """A forward that keeps the images of the readings."""
-
-    def __init__(self):
-        self.batches = []
-
-    def __call__(self, model, inputs):
-        self.batches.append(inputs.clone())
-        return model(inputs)
-
+from tests.support.events import events, read_events
+from tests.support.recorder import assert_same, recording
+from tests.support.training import seeded, trainer
 
 # ------------------------------------------------------------ what is read and said
 
@@ -97,12 +50,11 @@ def test_scalars_pictures_and_charts_are_logged(tmp_path):
 
 
 def test_tensorboard_holds_a_margin_chart_of_the_effect_with_its_band(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.custom_scalar import layout_pb2
 
     fit(tmp_path, tcav(classes=[2]), max_epochs=1)
     (file,) = tmp_path.rglob("events.out.tfevents.*")
-    found = EventAccumulator(str(file)).Reload()
+    found = read_events(file)
     layout = layout_pb2.Layout()
     layout.ParseFromString(found.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
     (chart,) = layout.category[0].chart
@@ -224,7 +176,7 @@ def test_concepts_and_random_sets_take_the_path_of_a_batch_exactly_once(tmp_path
     seen = Seen()
     data = TensorDataset(100 + images(24, seed=1), torch.arange(24) % CLASSES)
     told = {"concepts": [Concept("bright", 200 + bright())], "random_sets": 3, "forward": seen}
-    fit(tmp_path, tcav(**told), model=made(Normalised)(), val=DataLoader(data, 4), max_epochs=1)
+    fit(tmp_path, tcav(**told), model=seeded(Normalised), val=DataLoader(data, 4), max_epochs=1)
     concept, *randoms = seen.batches[:4]
     assert torch.equal(concept, (200 + bright() - 50) / 7)
     pool = (data.tensors[0] - 50) / 7
@@ -235,7 +187,7 @@ def test_concepts_and_random_sets_take_the_path_of_a_batch_exactly_once(tmp_path
 def test_a_prepared_concept_is_taken_as_it_is(tmp_path):
     seen = Seen()
     concept = Concept("bright", bright(), prepared=True)
-    fit(tmp_path, tcav(concepts=[concept], forward=seen), model=made(Normalised)(), max_epochs=1)
+    fit(tmp_path, tcav(concepts=[concept], forward=seen), model=seeded(Normalised), max_epochs=1)
     assert torch.equal(seen.batches[0], bright())
 
 
@@ -325,7 +277,7 @@ def test_random_sets_are_collated_by_the_loader(tmp_path):
 
 RUNS = {
     "plain": {},
-    "random transfer hook": {"make": made(Augmented)},
+    "random transfer hook": {"make": partial(seeded, Augmented)},
     "validation in mid-accumulation": {"accumulate_grad_batches": 3, "val_check_interval": 2},
     "no validation": {"validation": {}},
     "bf16": {"precision": "bf16-mixed"},
@@ -338,7 +290,7 @@ def test_training_is_bit_identical(tmp_path, settings):
         layers=["backbone.1", "backbone.3"], concepts=[Concept("bright", bright(8))], classes=[1], probe_per_class=2
     )
     settings = {"train": {"count": 20, "shuffle": True}, **settings}
-    plain, explained = trained(tmp_path, **settings), trained(tmp_path, captured, **settings)
+    plain, explained = recording(tmp_path, **settings), recording(tmp_path, captured, **settings)
     assert captured.explained is not None
     assert_same(plain, explained)
 
@@ -549,7 +501,7 @@ def test_a_class_absent_from_the_data_is_named(tmp_path):
 def test_a_class_that_the_model_does_not_have_is_named(tmp_path):
     data = TensorDataset(images(24), torch.arange(24) % 6)
     with pytest.raises(IndexError, match="5"):
-        fit(tmp_path, tcav(classes=[5]), train=loader(), val=DataLoader(data, 4), model=made(Unvalidated)())
+        fit(tmp_path, tcav(classes=[5]), train=loader(), val=DataLoader(data, 4), model=seeded(Unvalidated))
 
 
 class Unvalidated(Classifier):
@@ -569,8 +521,8 @@ def test_a_broken_concept_does_not_spoil_the_others(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     good, flat = Concept("bright", bright()), Concept("flat", torch.ones(12, 3, SIZE, SIZE))
     other = Concept("dark", -bright())
-    alone = fit(tmp_path / "a", tcav(concepts=[good, other]), model=made(Fragile)(), max_epochs=1).callback_metrics
-    beside = fit(tmp_path / "b", tcav(concepts=[good, flat, other]), model=made(Fragile)(), max_epochs=1)
+    alone = fit(tmp_path / "a", tcav(concepts=[good, other]), model=seeded(Fragile), max_epochs=1).callback_metrics
+    beside = fit(tmp_path / "b", tcav(concepts=[good, flat, other]), model=seeded(Fragile), max_epochs=1)
     metrics = beside.callback_metrics
     assert {tag: metrics[tag] for tag in alone if tag.startswith("xai/")} == {
         tag: value for tag, value in alone.items() if tag.startswith("xai/")
@@ -594,7 +546,7 @@ class Dead(Classifier):
 
 
 def test_a_dead_layer_says_nothing_and_breaks_nothing(tmp_path):
-    metrics = fit(tmp_path, tcav(layers="backbone.4"), model=made(Dead)(), max_epochs=2).callback_metrics
+    metrics = fit(tmp_path, tcav(layers="backbone.4"), model=seeded(Dead), max_epochs=2).callback_metrics
     tag = "xai/tcav/backbone.4"
     assert metrics[f"{tag}/0/bright/effect"] == 0
     assert metrics[f"{tag}/0/bright/p_value"] == 1
@@ -614,7 +566,7 @@ class WithLogits(Classifier):
 
 def test_a_last_layer_before_pooling_and_a_linear_head_is_told_and_an_earlier_one_named(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    fit(tmp_path, tcav(layers="backbone.4", forward="logits"), model=made(Trained)(), max_epochs=1)
+    fit(tmp_path, tcav(layers="backbone.4", forward="logits"), model=seeded(Trained), max_epochs=1)
     told = [record.message for record in caplog.records if "the gradient is the same" in record.message]
     assert len(told) == 1
     assert "Take an earlier layer, such as 'backbone." in told[0]

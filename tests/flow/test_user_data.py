@@ -13,11 +13,10 @@ from torch.utils.data import DataLoader, Subset, TensorDataset, get_worker_info
 from lightning_xai import GradCAM
 from lightning_xai.flow.loaders import copied, dataset_of, flattened
 from tests.support.classifier import classifier
+from tests.support.concepts import fit, images, refused, shared_of, tcav
 from tests.support.data import Samples, loader
+from tests.support.recorder import Recorder, assert_same
 from tests.support.training import trainer
-
-from .test_invisible import Recorder, assert_same
-from .test_tcav import fit, images, refused, shared_of, tcav
 
 FORKS = pytest.mark.filterwarnings(
     "ignore:Consider setting `persistent_workers=True`",

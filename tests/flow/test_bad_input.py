@@ -11,12 +11,13 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader, default_collate
 
-from lightning_xai import TCAV, Concept, GradCAM, Probe, load_run
+from lightning_xai import TCAV, Concept, GradCAM, load_run
 from lightning_xai.render import draw
 from lightning_xai.render.overlay import notes
 from tests.support.classifier import Classifier, classifier
 from tests.support.data import CLASSES, Samples, loader
 from tests.support.events import events
+from tests.support.probes import make_probe
 from tests.support.training import trainer
 
 TAG = "xai/grad_cam/auto"
@@ -61,10 +62,6 @@ def said(caplog, text):
     return sum(text in record.getMessage() for record in caplog.records)
 
 
-def given(count=4, **fields):
-    return Probe(Samples(count).images, Samples(count).labels, **fields)
-
-
 # ------------------------------------------------------------ refused where it is written
 
 
@@ -93,11 +90,11 @@ def test_settings_that_cannot_work_are_refused_at_once(settings, text):
 
 def test_a_mask_of_the_wrong_shape_is_refused_with_the_shape_that_fits():
     with pytest.raises(ValueError, match=r"mask 'object' has shape \(4, 8, 8\), expected \(4, 16, 16\)"):
-        given(masks={"object": torch.zeros(4, 8, 8, dtype=torch.bool)})
+        make_probe(masks={"object": torch.zeros(4, 8, 8, dtype=torch.bool)})
     with pytest.raises(ValueError, match=r"mask 'object' has shape \(3, 16, 16\), expected \(4, 16, 16\)"):
-        given(masks={"object": torch.zeros(3, 16, 16, dtype=torch.bool)})
+        make_probe(masks={"object": torch.zeros(3, 16, 16, dtype=torch.bool)})
     with pytest.raises(TypeError, match=r"mask 'object' is torch.float32, expected torch.bool"):
-        given(masks={"object": torch.zeros(4, 16, 16)})
+        make_probe(masks={"object": torch.zeros(4, 16, 16)})
 
 
 # ------------------------------------------------------------ refused before the first step
@@ -139,7 +136,7 @@ def test_a_misspelt_monitor_of_ours_is_answered_with_the_close_tags(tmp_path):
     match = f"EarlyStopping monitors '{TAG}/drif', which no callback logs. Close: {TAG}/drift"
     refused(tmp_path, match, GradCAM(), EarlyStopping(f"{TAG}/drif"))
     match = "which no callback logs.*Scalars of masks need a given Probe with masks="
-    refused(tmp_path, match, GradCAM(probe=given()), EarlyStopping(f"{TAG}/share/object"))
+    refused(tmp_path, match, GradCAM(probe=make_probe()), EarlyStopping(f"{TAG}/share/object"))
     refused(tmp_path, "which no callback logs", GradCAM(layers="backbone.3"), EarlyStopping(f"{TAG}/drift"))
 
 
@@ -150,7 +147,7 @@ def test_a_probe_path_that_does_not_exist_is_named(tmp_path):
 
 def test_class_names_that_are_too_few_for_a_given_probe_are_refused(tmp_path):
     match = r"target \d has no name among 1 class_names \(ant\)"
-    refused(tmp_path, match, GradCAM(probe=given(8), class_names=["ant"]))
+    refused(tmp_path, match, GradCAM(probe=make_probe(8), class_names=["ant"]))
 
 
 # ------------------------------------------------------------ said once, and the run goes on
@@ -507,7 +504,7 @@ def test_maps_of_nan_from_the_start_do_not_stop_the_run(tmp_path):
     model = classifier()
     with torch.no_grad():
         model.backbone[3].bias.fill_(torch.nan)
-    probe = given(masks={"object": torch.ones(4, 16, 16, dtype=torch.bool)})
+    probe = make_probe(masks={"object": torch.ones(4, 16, 16, dtype=torch.bool)})
     run = trainer(tmp_path, GradCAM(probe=probe, on_error="raise"))
     run.fit(model, loader(), loader(8, seed=1))
     assert run.callback_metrics[f"{TAG}/nan_maps"] == 4
@@ -569,5 +566,5 @@ def test_a_logger_that_cannot_be_opened_is_said_and_the_run_goes_on(tmp_path):
 
     logger = TensorBoardLogger(tmp_path)
     logger.experiment.add_text = add_text
-    warned(tmp_path, "TensorBoardLogger could not be prepared. OSError", GradCAM(probe=given()), logger=logger)
+    warned(tmp_path, "TensorBoardLogger could not be prepared. OSError", GradCAM(probe=make_probe()), logger=logger)
     assert len(events(tmp_path)[1][TAG]) == 3

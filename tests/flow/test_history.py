@@ -12,9 +12,8 @@ from lightning_xai.reading import Measured
 from lightning_xai.report import Report
 from tests.support.classifier import Classifier, classifier
 from tests.support.data import loader
+from tests.support.recorder import assert_same, recording
 from tests.support.training import trainer
-
-from .test_invisible import assert_same, trained
 
 
 @dataclass(eq=False, kw_only=True)
@@ -58,7 +57,7 @@ def test_what_is_kept_is_small(tmp_path):
     with pytest.raises(ValueError, match=r"Careless keeps 68 bytes a sample .*64 at most.*return the rest as rows"):
         fit(tmp_path, Careless(numbers=15, on_error="raise"))
     with pytest.warns(RuntimeWarning, match="keeps 68 bytes a sample"):
-        assert_same(trained(tmp_path), trained(tmp_path, Careless(numbers=15)))
+        assert_same(recording(tmp_path), recording(tmp_path, Careless(numbers=15)))
 
 
 def test_rows_are_of_the_samples(tmp_path):

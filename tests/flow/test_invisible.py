@@ -2,100 +2,19 @@
 
 import random
 import warnings
+from functools import partial
 
 import numpy
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch.nn.modules import module as module_globals
 
-from lightning_xai import GradCAM, Probe
-from tests.support.classifier import Classifier, classifier
+from lightning_xai import GradCAM
+from tests.support.classifier import Augmented, Classifier, classifier
 from tests.support.data import Samples, loader
-from tests.support.training import trainer
-
-
-class Recorder(pl.Callback):
-    """Keeps everything that a callback before it might have changed, after each step of the run."""
-
-    def __init__(self):
-        self.seen = {}
-
-    def record(self, moment, model):
-        step = len(self.seen)
-        for name, value in state(model).items():
-            self.seen[f"{step} {moment}: {name}"] = value
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.record("batch start", pl_module)
-        self.seen[f"{len(self.seen)} batch"] = batch[0].clone()
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.record("batch end", pl_module)
-        self.seen[f"{len(self.seen)} loss"] = outputs["loss"].detach().clone()
-
-    def on_validation_epoch_end(self, trainer, pl_module):
-        self.record("validation end", pl_module)
-
-    on_test_epoch_end = on_validation_epoch_end
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        self.record("epoch end", pl_module)
-        metrics = trainer.callback_metrics.items()
-        self.seen[f"{len(self.seen)} metrics"] = {k: v.item() for k, v in metrics if not k.startswith("xai/")}
-
-
-def state(model):
-    """All that belongs to the model, and to the process around it, by name."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    _, keys, position, *gauss = numpy.random.get_state()  # noqa: NPY002
-    return {
-        "weights": [p.detach().clone() for p in model.parameters()],
-        "gradients": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
-        "buffers": [b.clone() for b in model.buffers()],
-        "requires_grad": [p.requires_grad for p in model.parameters()],
-        "training flags": [module.training for module in model.modules()],
-        "hooks": [sum(len(getattr(module, kind)) for kind in hooks) for module in model.modules()],
-        "global hooks": [len(getattr(module_globals, f"_global{kind}")) for kind in hooks],
-        "own attributes": [sorted(vars(module)) for module in model.modules()],
-        "torch RNG": torch.get_rng_state(),
-        "numpy RNG": [keys.tolist(), position, gauss],
-        "python RNG": random.getstate(),
-        "modes": [
-            torch.is_grad_enabled(),
-            torch.is_inference_mode_enabled(),
-            torch.is_autocast_enabled("cpu"),
-            torch.is_autocast_cache_enabled(),
-            torch.backends.mha.get_fastpath_enabled(),
-        ],
-    }
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return type(a) is type(b) and a == b
-
-
-def assert_same(one, other):
-    assert list(one) == list(other)
-    assert [name for name in one if not same(one[name], other[name])] == []
-
-
-def trained(folder, *callbacks, make=classifier, train=None, validation=None, **settings):
-    """Everything recorded in one run that starts from the same weights and seeds."""
-    model, recorder = make(), Recorder()
-    fits = trainer(folder, *callbacks, recorder, logger=False, **settings)
-    train = {"count": 20, "shuffle": True, **(train or {})}
-    validation = {"count": 10, "seed": 1} if validation is None else validation
-    fits.fit(model, loader(**train), loader(**validation) if validation else None)
-    recorder.record("after fit", model)
-    recorder.seen["optimizer"] = [optimizer.state_dict() for optimizer in fits.optimizers]
-    return recorder.seen
+from tests.support.probes import make_probe
+from tests.support.recorder import Recorder, assert_same, recording, same
+from tests.support.training import seeded, trainer
 
 
 class FrozenNorm(Classifier):
@@ -103,14 +22,6 @@ class FrozenNorm(Classifier):
 
     def on_train_epoch_start(self):
         self.backbone[1].eval().requires_grad_(False)
-
-
-class Augmented(Classifier):
-    """Normalises and draws from every random stream once a batch is on its device."""
-
-    def on_after_batch_transfer(self, batch, dataloader_idx):
-        images, labels = batch
-        return (images - 0.5) / 2 + 0.1 * torch.rand(1) + random.random() + numpy.random.rand(1).item(), labels  # noqa: NPY002
 
 
 class Counting(Classifier):
@@ -145,18 +56,6 @@ class Scheduled(Classifier):
         return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3)]
 
 
-def made(kind):
-    def make():
-        pl.seed_everything(0, verbose=False)
-        return kind()
-
-    return make
-
-
-def given():
-    return Probe(Samples(6, seed=3).images, Samples(6, seed=3).labels)
-
-
 class Failing:
     """A forward that works until the second reading."""
 
@@ -174,7 +73,7 @@ class Failing:
 RUNS = {
     "plain": {"make": lambda: classifier(dropout=0.0)},
     "dropout": {},
-    "momentum and a schedule": {"make": made(Scheduled)},
+    "momentum and a schedule": {"make": partial(seeded, Scheduled)},
     "accumulation over epoch ends": {"accumulate_grad_batches": 3},
     "validation in mid-accumulation": {"accumulate_grad_batches": 3, "val_check_interval": 2},
     "two validations an epoch": {"val_check_interval": 0.5, "train": {"count": 24}},
@@ -186,12 +85,12 @@ RUNS = {
     },
     "no validation": {"validation": {}},
     "no validation, bf16, accumulation": {"validation": {}, "precision": "bf16-mixed", "accumulate_grad_batches": 3},
-    "frozen BatchNorm": {"make": made(FrozenNorm)},
-    "frozen BatchNorm, no validation": {"make": made(FrozenNorm), "validation": {}},
-    "random transfer hook": {"make": made(Augmented)},
-    "random transfer hook, no validation": {"make": made(Augmented), "validation": {}},
-    "buffer that every forward writes": {"make": made(Counting)},
-    "buffer that every forward writes, no validation": {"make": made(Counting), "validation": {}},
+    "frozen BatchNorm": {"make": partial(seeded, FrozenNorm)},
+    "frozen BatchNorm, no validation": {"make": partial(seeded, FrozenNorm), "validation": {}},
+    "random transfer hook": {"make": partial(seeded, Augmented)},
+    "random transfer hook, no validation": {"make": partial(seeded, Augmented), "validation": {}},
+    "buffer that every forward writes": {"make": partial(seeded, Counting)},
+    "buffer that every forward writes, no validation": {"make": partial(seeded, Counting), "validation": {}},
     "gradient clipping": {"gradient_clip_val": 0.1},
     "shuffled validation": {"validation": {"count": 10, "seed": 1, "shuffle": True}},
 }
@@ -201,8 +100,8 @@ RUNS = {
 @pytest.mark.parametrize("probe", ["captured", "given"])
 @pytest.mark.filterwarnings("ignore:Your `val_dataloader`'s sampler has shuffling enabled")
 def test_training_is_the_same(tmp_path, settings, probe):
-    callback = GradCAM(probe_size=4, on_error="raise", probe=given() if probe == "given" else None)
-    assert_same(trained(tmp_path, **settings), trained(tmp_path, callback, **settings))
+    callback = GradCAM(probe_size=4, on_error="raise", probe=make_probe(6) if probe == "given" else None)
+    assert_same(recording(tmp_path, **settings), recording(tmp_path, callback, **settings))
     assert len(callback.state.history.moments) == 2
 
 
@@ -211,24 +110,24 @@ def test_workers_give_the_same_batches(tmp_path, persistent):
     workers = {"num_workers": 2, "persistent_workers": persistent}
     settings = {"train": workers, "validation": {"seed": 1, **workers}}
     callback = GradCAM(probe_size=4, on_error="raise")
-    assert_same(trained(tmp_path, **settings), trained(tmp_path, callback, **settings))
+    assert_same(recording(tmp_path, **settings), recording(tmp_path, callback, **settings))
 
 
 @pytest.mark.parametrize("variant", ["score_cam", "ablation_cam", "eigen_cam"])
 def test_every_kind_of_variant_leaves_training_alone(tmp_path, variant):
     callback = GradCAM(probe_size=4, variant=variant, layers=["backbone.0", "backbone.4"], on_error="raise")
-    assert_same(trained(tmp_path), trained(tmp_path, callback))
+    assert_same(recording(tmp_path), recording(tmp_path, callback))
 
 
 def test_several_callbacks_leave_training_alone(tmp_path):
     callbacks = [
         GradCAM(probe_size=4, on_error="raise"),
         GradCAM(probe_size=2, variant="score_cam", on_error="raise"),
-        GradCAM(probe=given(), variant="eigen_cam", on_error="raise"),
+        GradCAM(probe=make_probe(6), variant="eigen_cam", on_error="raise"),
         GradCAM(name="mine", layers="backbone.*", target="predicted", on_error="raise"),
     ]
     settings = {"accumulate_grad_batches": 3, "val_check_interval": 2}
-    assert_same(trained(tmp_path, **settings), trained(tmp_path, *callbacks, **settings))
+    assert_same(recording(tmp_path, **settings), recording(tmp_path, *callbacks, **settings))
 
 
 @pytest.mark.parametrize("settings", [{}, {"validation": {}, "accumulate_grad_batches": 3}], ids=["", "no validation"])
@@ -243,15 +142,15 @@ def test_several_callbacks_leave_training_alone(tmp_path):
     ids=["forward", "layer", "target", "labels"],
 )
 def test_an_explanation_that_raises_leaves_training_alone(tmp_path, settings, callback, text):
-    plain = trained(tmp_path, make=made(WithUnused), max_epochs=3, **settings)
+    plain = recording(tmp_path, make=partial(seeded, WithUnused), max_epochs=3, **settings)
     with pytest.warns(RuntimeWarning, match=text) as caught:
-        explained = trained(tmp_path, callback(), make=made(WithUnused), max_epochs=3, **settings)
+        explained = recording(tmp_path, callback(), make=partial(seeded, WithUnused), max_epochs=3, **settings)
     assert_same(plain, explained)
     assert len([warning for warning in caught if warning.category is RuntimeWarning]) == 1
 
 
 def compiled(how):
-    model = made(Unlogged)()
+    model = seeded(Unlogged)
     if how == "not":
         return model
     if how == "whole":
@@ -270,14 +169,14 @@ def test_a_compiled_model_trains_the_same(tmp_path, how):
         warnings.simplefilter("ignore")  # the compiler's, about Lightning's own code
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
-        plain = trained(tmp_path, make=lambda: compiled(how), max_epochs=3)
+        plain = recording(tmp_path, make=lambda: compiled(how), max_epochs=3)
         graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
-        explained = trained(tmp_path, callback, make=lambda: compiled(how), max_epochs=3)
+        explained = recording(tmp_path, callback, make=lambda: compiled(how), max_epochs=3)
     assert_same(plain, explained)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs > 0
-    trained(tmp_path, eager, make=lambda: compiled("not"), max_epochs=3)
+    recording(tmp_path, eager, make=lambda: compiled("not"), max_epochs=3)
     assert callback.layer_names == eager.layer_names == {"auto": "backbone"}
     for one, other in zip(callback.state.history.readings, eager.state.history.readings, strict=True):
         assert torch.equal(one.measured.rows["maps/auto"], other.measured.rows["maps/auto"])
@@ -287,7 +186,7 @@ def test_a_compiled_model_trains_the_same(tmp_path, how):
 @pytest.mark.parametrize("stage", ["validate", "test"])
 def test_evaluation_gives_the_same_metrics_and_leaves_the_module(tmp_path, stage, inference_mode):
     def evaluated(*callbacks):
-        model = made(FrozenNorm)()
+        model = seeded(FrozenNorm)
         model.train().backbone[1].eval()
         model(Samples().images).sum().backward()
         recorder = Recorder()
@@ -297,7 +196,7 @@ def test_evaluation_gives_the_same_metrics_and_leaves_the_module(tmp_path, stage
         return recorder.seen, metrics
 
     captured = GradCAM(probe_size=4, on_error="raise")
-    other = GradCAM(probe=given(), name="other", on_error="raise")
+    other = GradCAM(probe=make_probe(6), name="other", on_error="raise")
     (plain, metrics), (explained, more) = evaluated(), evaluated(captured, other)
     assert_same(plain, explained)
     assert metrics.items() <= more.items()
@@ -334,16 +233,16 @@ CARELESS = {
 
 @pytest.mark.parametrize("act", CARELESS.values(), ids=CARELESS.keys())
 def test_the_comparison_sees_what_a_careless_callback_does(tmp_path, request, act):
-    plain, careless = trained(tmp_path), trained(tmp_path, Careless(act))
+    plain, careless = recording(tmp_path), recording(tmp_path, Careless(act))
     what = request.node.callspec.id
     found = [name for name in plain if not same(plain[name], careless[name])]
     assert found[0].endswith(f"validation end: {what}")
 
 
 @pytest.mark.parametrize("act", ["torch RNG", "gradients", "buffers"])
-def test_a_careless_callback_changes_what_is_trained(tmp_path, act):
+def test_a_careless_callback_changes_what_is_recording(tmp_path, act):
     settings = {"accumulate_grad_batches": 3, "val_check_interval": 2}
-    plain, careless = trained(tmp_path, **settings), trained(tmp_path, Careless(CARELESS[act]), **settings)
+    plain, careless = recording(tmp_path, **settings), recording(tmp_path, Careless(CARELESS[act]), **settings)
     last = [
         name for name in plain if "after fit" in name and name.endswith("buffers" if act == "buffers" else "weights")
     ]

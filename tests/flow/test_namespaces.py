@@ -13,9 +13,9 @@ from lightning_xai.flow import namespaces
 from tests.support.classifier import classifier, net_of
 from tests.support.data import loader
 from tests.support.events import events
+from tests.support.namespaces import NAMESPACES
 from tests.support.training import trainer
 
-NAMESPACES = ["pytorch_lightning", "lightning.pytorch"]
 DRIFT = "xai/grad_cam/auto/drift"
 
 

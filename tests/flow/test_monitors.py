@@ -7,10 +7,11 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from lightning_xai import GradCAM, Probe
+from lightning_xai import GradCAM
 from tests.support.classifier import Classifier, classifier
-from tests.support.data import SIZE, Samples, loader
+from tests.support.data import loader
 from tests.support.events import events
+from tests.support.probes import probe_with_rows
 from tests.support.training import trainer
 
 DRIFT, SHARE = "xai/grad_cam/auto/drift", "xai/grad_cam/auto/share/row"
@@ -57,13 +58,6 @@ def fit(folder, *callbacks, model=None, validation=True, **settings):
     return fitting
 
 
-def with_masks():
-    probe = Probe.from_dataset(Samples(8, seed=1), range(6))
-    rows = torch.zeros(6, SIZE, SIZE, dtype=torch.bool)
-    rows[:, : SIZE // 2] = True
-    return Probe(probe.inputs, probe.targets, masks={"row": rows})
-
-
 @pytest.mark.parametrize(
     ("settings", "stopped_after"),
     [
@@ -101,7 +95,7 @@ def test_reaching_a_threshold_stops_the_run(tmp_path):
 
 
 def test_a_monitor_at_the_end_of_epochs_that_have_no_validation_is_served(tmp_path):
-    callback = Scripted(probe=with_masks())
+    callback = Scripted(probe=probe_with_rows())
     fitting = fit(tmp_path, stopping(check_on_train_epoch_end=True), callback, check_val_every_n_epoch=2)
     assert callback.epochs == [0, 1, 2, 3]
     assert fitting.current_epoch == 4
@@ -110,7 +104,7 @@ def test_a_monitor_at_the_end_of_epochs_that_have_no_validation_is_served(tmp_pa
 @pytest.mark.parametrize("settings", [{}, {"val_check_interval": 0.5}, {"validation": False}])
 def test_the_best_checkpoint_is_the_one_of_the_best_value(tmp_path, settings):
     keep = ModelCheckpoint(tmp_path / "checkpoints", "{step}", monitor=SHARE, mode="max", save_top_k=2)
-    callback = GradCAM(probe=with_masks(), on_error="raise")
+    callback = GradCAM(probe=probe_with_rows(), on_error="raise")
     fit(tmp_path, keep, callback, enable_checkpointing=True, max_epochs=5, **settings)
     logged = events(tmp_path)[0][SHARE]
     assert len(logged) == (10 if "val_check_interval" in settings else 5)
