@@ -23,7 +23,7 @@ from tests.support.classifier import classifier
 from tests.support.data import SIZE, loader
 from tests.support.recorder import Recorder, assert_same
 from tests.support.texts import LENGTH, decode, text_loader
-from tests.support.training import seeded, trainer
+from tests.support.training import NoPictures, seeded, trainer
 
 TAG = "xai/attention_maps"
 LAYERS = ["encoder.layers.0.self_attn", "encoder.layers.1.self_attn"]
@@ -31,7 +31,7 @@ LAYERS = ["encoder.layers.0.self_attn", "encoder.layers.1.self_attn"]
 
 def fit(folder, callback, model, train, validation=None, **settings):
     """The trainer after two epochs; the scalars it logged are those that the callback tells of."""
-    run = trainer(folder, callback, logger=False, **settings)
+    run = trainer(folder, callback, logger=NoPictures(), **settings)
     run.fit(model, train, validation or train)
     assert {name for name in run.callback_metrics if name.startswith("xai/")} == set(callback.tags(None))
     return run
@@ -308,7 +308,7 @@ def test_training_is_bit_identical(tmp_path):
     seen = []
     for callbacks in ([], [AttentionMaps(matrices=LAYERS[0], on_error="raise")]):
         model, recorder = seeded(ViT), Recorder()
-        run = trainer(tmp_path, *callbacks, recorder, logger=False)
+        run = trainer(tmp_path, *callbacks, recorder, logger=NoPictures())
         run.fit(model, loader(20, shuffle=True), loader(8, seed=1))
         recorder.record("after fit", model)
         seen.append(recorder.seen)
@@ -317,7 +317,7 @@ def test_training_is_bit_identical(tmp_path):
 
 def test_a_monitor_may_be_named_before_the_scalars_are_known(tmp_path):
     stop = EarlyStopping(f"{TAG}/{LAYERS[0]}/entropy", stopping_threshold=10.0, mode="min")
-    run = trainer(tmp_path, AttentionMaps(every_n_epochs=5, on_error="raise"), stop, logger=False, max_epochs=3)
+    run = trainer(tmp_path, AttentionMaps(every_n_epochs=5, on_error="raise"), stop, logger=NoPictures(), max_epochs=3)
     run.fit(seeded(ViT), loader(8), loader(8))
     assert run.current_epoch == 1
 

@@ -12,7 +12,7 @@ from tests.support.classifier import classifier
 from tests.support.data import SIZE, Samples, loader
 from tests.support.recorder import assert_same, recording
 from tests.support.texts import text_loader
-from tests.support.training import trainer
+from tests.support.training import NoPictures, trainer
 
 
 def concepts():
@@ -43,7 +43,7 @@ def last(callback):
 def compared(folder, make, model, data, **settings):
     """The last measurement of a run in chunks of 3, and whole; and the scalars of both."""
     whole, parts = (make(name=name, batch_size=size, on_error="raise") for name, size in (("whole", 32), ("parts", 3)))
-    run = trainer(folder, whole, parts, logger=False, num_sanity_val_steps=0, **settings)
+    run = trainer(folder, whole, parts, logger=NoPictures(), num_sanity_val_steps=0, **settings)
     run.fit(model, data, data)
     scalars = {
         name: {
@@ -82,7 +82,7 @@ def test_parts_of_texts_are_the_whole(tmp_path, make):
 def test_parts_are_at_most_a_batch_and_even(tmp_path):
     seen = Seen()
     callback = Saliency(probe_size=10, batch_size=4, forward=seen, on_error="raise")
-    trainer(tmp_path, callback, logger=False, max_epochs=1).fit(classifier(), loader(), loader(12, seed=1))
+    trainer(tmp_path, callback, logger=NoPictures(), max_epochs=1).fit(classifier(), loader(), loader(12, seed=1))
     assert seen.sizes == [3, 4, 3]
 
 
@@ -143,7 +143,7 @@ def test_a_large_probe_is_counted_whole_and_drawn_in_part(tmp_path):
     kept = []
     callback_report = callback.report
     callback.report = lambda probe, history: kept.append(callback_report(probe, history)) or kept[-1]
-    run = trainer(tmp_path, callback, logger=False)
+    run = trainer(tmp_path, callback, logger=NoPictures())
     run.fit(classifier(), loader(), loader(8, seed=1))
     grid, strip = (kept[-1].pictures[f"xai/grad_cam/backbone.0{part}"] for part in ("", "/filmstrip"))
     assert grid.maps.shape[0] == strip.maps.shape[0] == len(kept[-1].tables["xai/grad_cam/backbone.0/samples"]) == 8
@@ -158,7 +158,7 @@ def test_a_large_probe_is_counted_whole_and_drawn_in_part(tmp_path):
 def test_of_maps_that_take_more_than_two_mebibytes_the_first_are_stored(tmp_path):
     images = torch.randn(300, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     callback = Saliency(probe=Probe(images, torch.arange(300) % 4), on_error="raise")
-    run = trainer(tmp_path, callback, logger=False, max_epochs=1)
+    run = trainer(tmp_path, callback, logger=NoPictures(), max_epochs=1)
     run.fit(classifier(), loader(), loader(8, seed=1))
     assert last(callback).rows["maps/input"].shape[0] == 300
     (file,) = (callback.state.history.store.folder / "saliency").iterdir()

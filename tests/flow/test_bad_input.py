@@ -18,7 +18,7 @@ from tests.support.classifier import Classifier, classifier
 from tests.support.data import CLASSES, Samples, loader
 from tests.support.events import events
 from tests.support.probes import make_probe
-from tests.support.training import trainer
+from tests.support.training import NoPictures, trainer
 
 TAG = "xai/grad_cam/auto"
 
@@ -36,10 +36,15 @@ class Counter(pl.Callback):
         self.batches += 1
 
 
+def unseen(folder, *callbacks, **settings):
+    """A Trainer whose pictures nobody looks at."""
+    return trainer(folder, *callbacks, **{"logger": NoPictures(), **settings})
+
+
 def refused(folder, match, *callbacks, model=None, error=ValueError):
     """The run ends with this error before it has seen a batch."""
     counter = Counter()
-    run = trainer(folder, counter, *callbacks)
+    run = unseen(folder, counter, *callbacks)
     with pytest.raises(error, match=match):
         run.fit(model or classifier(), loader(), loader(8, seed=1))
     assert counter.batches == 0
@@ -47,7 +52,7 @@ def refused(folder, match, *callbacks, model=None, error=ValueError):
 
 def warned(folder, match, *callbacks, model=None, epochs=3, **settings):
     """The run warns once, and goes on to its end."""
-    run = trainer(folder, *callbacks, max_epochs=epochs, **settings)
+    run = unseen(folder, *callbacks, max_epochs=epochs, **settings)
     with pytest.warns(RuntimeWarning, match=match) as caught:
         run.fit(model or classifier(), loader(), loader(8, seed=1))
     ours = [str(warning.message) for warning in caught if "Training goes on; said once" in str(warning.message)]
@@ -226,7 +231,7 @@ def test_a_reading_that_fails_is_said_once_and_the_run_goes_on(tmp_path, model, 
 
 @pytest.mark.parametrize(("model", "settings", "error", "text"), FAILURES.values(), ids=FAILURES.keys())
 def test_on_error_raise_stops_the_run(tmp_path, model, settings, error, text):
-    run = trainer(tmp_path, GradCAM(probe_size=4, on_error="raise", **settings))
+    run = unseen(tmp_path, GradCAM(probe_size=4, on_error="raise", **settings))
     with pytest.raises(error, match=text.rpartition("Error: ")[2]):
         run.fit(model(), loader(), loader(8, seed=1))
 
@@ -237,7 +242,8 @@ def test_a_later_failure_logs_the_last_values_again(tmp_path):
             raise ArithmeticError("no more")
         return model(inputs)
 
-    warned(tmp_path, "failed; the last values are logged again. ArithmeticError: no more", GradCAM(forward=forward))
+    match = "failed; the last values are logged again. ArithmeticError: no more"
+    warned(tmp_path, match, GradCAM(forward=forward), logger=TensorBoardLogger(tmp_path))
     scalars, images = events(tmp_path)
     drift = list(scalars[f"{TAG}/drift"].values())
     assert len(drift) == 3
@@ -248,7 +254,7 @@ def test_a_later_failure_logs_the_last_values_again(tmp_path):
 def test_a_probe_larger_than_the_data_is_said_once(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     callback = GradCAM(probe_size=64, on_error="raise")
-    trainer(tmp_path, callback, max_epochs=3).fit(classifier(), loader(), loader(8, seed=1))
+    unseen(tmp_path, callback, max_epochs=3).fit(classifier(), loader(), loader(8, seed=1))
     assert said(caplog, "64 samples was asked for, but the data has 8: these are explained") == 1
     assert len(callback.explained) == 8
 
@@ -257,7 +263,7 @@ def test_a_probe_larger_than_the_data_is_said_once(tmp_path, caplog):
 @pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero")
 def test_an_empty_validation_set_gives_a_probe_of_training_samples(tmp_path):
     callback = GradCAM(probe_size=4, on_error="raise")
-    run = trainer(tmp_path, callback)
+    run = unseen(tmp_path, callback)
     run.fit(classifier(), loader(), DataLoader(Samples(0), 4))
     assert len(callback.explained) == 4
     assert f"{TAG}/drift" in run.callback_metrics
@@ -265,7 +271,7 @@ def test_an_empty_validation_set_gives_a_probe_of_training_samples(tmp_path):
 
 def test_a_missing_validation_loader_is_said(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    run = trainer(tmp_path, GradCAM(probe_loader=2), max_epochs=3)
+    run = unseen(tmp_path, GradCAM(probe_loader=2), max_epochs=3)
     run.fit(classifier(), loader(), loader(8, seed=1))
     assert said(caplog, "GradCAM: no batch was seen to take a probe from, so there is nothing to explain") == 1
     assert run.current_epoch == 3
@@ -275,7 +281,7 @@ def test_without_labels_the_predicted_class_is_explained(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     callback = GradCAM(probe_size=4, on_error="raise")
     tensors = {"kind": "tensor"}
-    trainer(tmp_path, callback, max_epochs=3).fit(classifier(), loader(**tensors), loader(8, seed=1, **tensors))
+    unseen(tmp_path, callback, max_epochs=3).fit(classifier(), loader(**tensors), loader(8, seed=1, **tensors))
     assert said(caplog, "the probe has no class labels, so the predicted class is explained") == 1
     assert callback.explained.targets is None
 
@@ -294,7 +300,7 @@ class Floats(Samples):
 def test_float_labels_are_no_classes_and_the_predicted_one_is_explained(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     callback = GradCAM(probe_size=4, on_error="raise")
-    trainer(tmp_path, callback).fit(Regression(), DataLoader(Floats(), 4), DataLoader(Floats(8), 4))
+    unseen(tmp_path, callback).fit(Regression(), DataLoader(Floats(), 4), DataLoader(Floats(8), 4))
     assert said(caplog, "the probe has no class labels, so the predicted class is explained") == 1
     assert callback.explained.targets is None
 
@@ -302,7 +308,7 @@ def test_float_labels_are_no_classes_and_the_predicted_one_is_explained(tmp_path
 def test_extracted_labels_have_to_be_classes(tmp_path):
     match = "no probe could be taken from the batches. TypeError: the targets are a torch.float32 tensor of shape"
     warned(tmp_path, match, GradCAM(labels=lambda batch: batch[1].float()))
-    run = trainer(tmp_path, GradCAM(labels=lambda batch: batch[1].float(), on_error="raise"))
+    run = unseen(tmp_path, GradCAM(labels=lambda batch: batch[1].float(), on_error="raise"))
     with pytest.raises(TypeError, match="expected class indices"):
         run.fit(classifier(), loader(), loader(8, seed=1))
 
@@ -376,7 +382,7 @@ def test_whatever_lies_beside_images_and_labels_is_left_alone(tmp_path, kind, ma
         forward=lambda model, inputs: model(inputs["image"] if isinstance(inputs, dict) else inputs),
     )
     told = beside(kind, make)
-    run = trainer(tmp_path, callback, tcav, max_epochs=1)
+    run = unseen(tmp_path, callback, tcav, max_epochs=1)
     run.fit(Beside(), loader(**told), loader(8, seed=1, **told))
     assert len(callback.explained) == 4
     assert callback.explained.targets is not None
@@ -412,7 +418,7 @@ def test_batches_that_no_probe_can_be_taken_from_are_said_once(tmp_path, make):
         return make() if next(sizes) % 2 else ([torch.zeros(next(sizes), 2), torch.zeros(next(sizes), 2)], None)
 
     data = {"train_dataloaders": loader(collate_fn=collate), "val_dataloaders": loader(12, collate_fn=collate)}
-    run = trainer(tmp_path, GradCAM(), max_epochs=2)
+    run = unseen(tmp_path, GradCAM(), max_epochs=2)
     with pytest.warns(RuntimeWarning, match="no probe could be taken from the batches") as caught:
         run.fit(Loose(), **data)
     assert len([warning for warning in caught if "no probe could be taken" in str(warning.message)]) == 1
@@ -429,7 +435,7 @@ def test_a_batch_that_holds_itself_is_said_once(tmp_path):
         batch[0] = [batch]
         return batch
 
-    run = trainer(tmp_path, GradCAM())
+    run = unseen(tmp_path, GradCAM())
     with pytest.warns(RuntimeWarning, match="no probe could be taken from the batches. RecursionError"):
         run.fit(Untransferred(), loader(), loader(8, collate_fn=collate))
     assert run.current_epoch == 2
@@ -442,7 +448,7 @@ def test_an_unusable_batch_leaves_the_choice_to_the_others(tmp_path):
         return default_collate(samples) if next(batches) % 2 else (["a", "b"], torch.arange(2))
 
     callback = GradCAM(probe_size=4)
-    run = trainer(tmp_path, callback, num_sanity_val_steps=0)
+    run = unseen(tmp_path, callback, num_sanity_val_steps=0)
     with pytest.warns(RuntimeWarning, match="no probe could be taken from the batches. TypeError: a Probe needs"):
         run.fit(Loose(), loader(), loader(16, collate_fn=collate))
     assert len(callback.explained) == 4
@@ -457,7 +463,7 @@ def test_entries_that_some_batches_lack_are_left_out_of_the_probe(tmp_path):
         return {**default_collate(samples), **extra}
 
     callback = GradCAM(probe_size=6, on_error="raise")
-    run = trainer(tmp_path, callback, max_epochs=1, num_sanity_val_steps=0)
+    run = unseen(tmp_path, callback, max_epochs=1, num_sanity_val_steps=0)
     run.fit(Beside(), loader(kind="mapping"), loader(16, kind="mapping", collate_fn=collate))
     assert list(callback.explained.inputs) == ["image"]
 
@@ -467,7 +473,7 @@ def test_more_than_tensors_among_the_inputs_of_a_tuple_is_named(tmp_path):
         images, labels = default_collate(samples)
         return (images, ["a"] * len(images)), labels
 
-    run = trainer(tmp_path, GradCAM())
+    run = unseen(tmp_path, GradCAM())
     with pytest.warns(RuntimeWarning, match="the inputs hold a list beside tensors, which cannot be cut into samples"):
         run.fit(Loose(), loader(), loader(8, collate_fn=collate))
     assert run.current_epoch == 2
@@ -505,7 +511,7 @@ def test_maps_of_nan_from_the_start_do_not_stop_the_run(tmp_path):
     with torch.no_grad():
         model.backbone[3].bias.fill_(torch.nan)
     probe = make_probe(masks={"object": torch.ones(4, 16, 16, dtype=torch.bool)})
-    run = trainer(tmp_path, GradCAM(probe=probe, on_error="raise"))
+    run = unseen(tmp_path, GradCAM(probe=probe, on_error="raise"))
     run.fit(model, loader(), loader(8, seed=1))
     assert run.callback_metrics[f"{TAG}/nan_maps"] == 4
     assert run.callback_metrics[f"{TAG}/share/object"] == 0

@@ -7,24 +7,21 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
 
 from lightning_xai import GradCAM, load_run
 from tests.support.classifier import classifier
 from tests.support.data import loader
-from tests.support.training import trainer
+from tests.support.training import NoPictures, trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
-    pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists"),
 ]
 NAME = "grad_cam"
 
 
 def run(folder, callback, *others, max_epochs=2, ckpt_path=None, val=None):
     checkpoints = ModelCheckpoint(folder / "checkpoints", "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
-    logger = CSVLogger(folder, name="", version="0")
-    settings = {"logger": logger, "max_epochs": max_epochs, "enable_checkpointing": True}
+    settings = {"logger": NoPictures(folder, "0"), "max_epochs": max_epochs, "enable_checkpointing": True}
     fitting = trainer(folder, callback, *others, checkpoints, **settings)
     fitting.fit(classifier(), loader(), val or loader(8, seed=1), ckpt_path=ckpt_path)
     return fitting
@@ -78,8 +75,9 @@ def test_a_validation_leaves_a_damaged_store_where_it_is(tmp_path):
     path = tmp_path / "0" / "xai" / "manifest.json"
     path.write_text("{")
     with pytest.warns(RuntimeWarning, match="so the readings go to"):
-        logger = CSVLogger(tmp_path, name="", version="0")
-        trainer(tmp_path, cam(), logger=logger).validate(classifier(), loader(8, seed=1), verbose=False)
+        trainer(tmp_path, cam(), logger=NoPictures(tmp_path, "0")).validate(
+            classifier(), loader(8, seed=1), verbose=False
+        )
     assert path.read_text() == "{" and len(list(tmp_path.glob("xai/version_0/*/validate-*.npz"))) == 1
 
 

@@ -3,13 +3,13 @@
 import gc
 import warnings
 import weakref
+from functools import cache
 
 import pytest
 import pytorch_lightning as pl
 import torch
 import torchmetrics
 from pytorch_lightning.callbacks import EarlyStopping, ModelPruning
-from pytorch_lightning.loggers.logger import DummyLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -17,6 +17,7 @@ from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe, Saliency
 from lightning_xai.flow import shadows
 from lightning_xai.flow.session import session_of
 from tests.support.photograph import changed, photograph
+from tests.support.training import NoPictures
 from tests.support.traps import Trapped, trap
 
 SIZE, CLASSES = 16, 4
@@ -69,7 +70,7 @@ class Lit(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.05, momentum=0.9)
 
 
-class Kept(DummyLogger):
+class Kept(NoPictures):
     """What Lightning logs, but for the explanations' own."""
 
     def __init__(self):
@@ -95,7 +96,7 @@ def everyone(**settings):
     ]
 
 
-def trained(folder, make, callbacks, *others, max_epochs=2, validates=True, **settings):
+def trained(folder, make, callbacks=(), *others, max_epochs=2, validates=True, **settings):
     """Everything that a run leaves: weights, buffers, metrics, what was logged, when it stopped."""
     pl.seed_everything(3, verbose=False)
     with warnings.catch_warnings():
@@ -185,7 +186,7 @@ class StopsAfterMany(Lit):
 
     def forward(self, x):
         self.calls = getattr(self, "calls", 0) + 1
-        if self.calls > 8:
+        if self.calls > 5:
             self.trainer.should_stop = True
         return self.net(x)
 
@@ -276,22 +277,28 @@ LASTING = ("a counter", "a list", "state that is carried on", "a tensor that is 
            "logs in the forward", "stops the run in the forward")  # fmt: skip
 
 
-@pytest.mark.parametrize("make", TRAPS.values(), ids=TRAPS.keys())
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """What a run of a trap leaves without callbacks: made once for all that is compared with it."""
+    folder = tmp_path_factory.mktemp("plain")
+    return cache(lambda name, **settings: trained(folder, TRAPS[name], **settings))
+
+
+@pytest.mark.parametrize("name", TRAPS)
 @pytest.mark.parametrize("validates", [True, False], ids=["", "no validation"])
-def test_training_is_the_same(tmp_path, make, validates):
-    plain = trained(tmp_path, make, [], validates=validates, max_epochs=3)
+def test_training_is_the_same(tmp_path, plain, name, validates):
     callbacks = everyone(on_error="raise")[: 4 if validates else 3]
-    explained = trained(tmp_path, make, callbacks, validates=validates, max_epochs=3)
-    assert differing(plain, explained) == []
+    explained = trained(tmp_path, TRAPS[name], callbacks, validates=validates)
+    assert differing(plain(name, validates=validates), explained) == []
     assert all(callback.state.history.moments for callback in callbacks)
 
 
 @pytest.mark.parametrize("name", LASTING)
-def test_without_the_shadow_it_would_not_be(tmp_path, monkeypatch, name):
+def test_without_the_shadow_it_would_not_be(tmp_path, plain, monkeypatch, name):
     monkeypatch.setattr(shadows.Shadows, "_moment", lambda *_: None)
     # of the maps alone: other callbacks may add further differences
-    explained = trained(tmp_path, TRAPS[name], [GradCAM(layers="net.features", probe_size=4)], max_epochs=3)
-    assert differing(trained(tmp_path, TRAPS[name], [], max_epochs=3), explained)
+    explained = trained(tmp_path, TRAPS[name], [GradCAM(layers="net.features", probe_size=4)])
+    assert differing(plain(name, validates=True), explained)
 
 
 def test_modules_of_lightning_inside_one_another_are_silent(tmp_path):
@@ -305,7 +312,7 @@ def test_modules_of_lightning_inside_one_another_are_silent(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_module_of_lightning(tmp_path):
     torch._dynamo.reset()
-    plain = trained(tmp_path, compiled, [])
+    plain = trained(tmp_path, compiled)
     torch._dynamo.reset()
     callbacks = everyone(on_error="raise")
     assert differing(plain, trained(tmp_path, compiled, callbacks)) == []
@@ -409,12 +416,11 @@ class Raises:
 
 
 @pytest.mark.parametrize("error", [ArithmeticError("broken"), torch.OutOfMemoryError("full")], ids=["error", "memory"])
-def test_a_pass_that_raises_changes_nothing_and_is_told_once(tmp_path, error):
-    plain = trained(tmp_path, TRAPS["a counter"], [], max_epochs=3)
+def test_a_pass_that_raises_changes_nothing_and_is_told_once(tmp_path, plain, error):
     callback = GradCAM(layers="net.features", probe_size=4, forward=Raises(error))
     with pytest.warns(RuntimeWarning, match=str(error)) as caught:
         explained = trained(tmp_path, TRAPS["a counter"], [callback], max_epochs=3)
-    assert differing(plain, explained) == []
+    assert differing(plain("a counter", max_epochs=3), explained) == []
     assert len([w for w in caught if "Training goes on" in str(w.message)]) == 1
     assert len(callback.state.history.moments) == 1
 

@@ -13,7 +13,7 @@ from lightning_xai.report import Report
 from tests.support.classifier import Classifier, classifier
 from tests.support.data import loader
 from tests.support.recorder import assert_same, recording
-from tests.support.training import trainer
+from tests.support.training import NoPictures, trainer
 
 
 @dataclass(eq=False, kw_only=True)
@@ -37,7 +37,7 @@ class Careless(Explanation):
 
 
 def fit(folder, callback, **settings):
-    run = trainer(folder, callback, logger=False, **settings)
+    run = trainer(folder, callback, logger=NoPictures(), **settings)
     run.fit(classifier(), loader(), loader(8, seed=1))
     return run
 
@@ -68,7 +68,7 @@ def test_rows_are_of_the_samples(tmp_path):
 def test_each_reading_keeps_a_little_and_sixteen_keep_rows(tmp_path):
     mine = Careless(on_error="raise", probe_size=4)
     others = [Saliency(probe_size=4, on_error="raise"), GradCAM(probe_size=4, on_error="raise")]
-    run = trainer(tmp_path, mine, *others, logger=False, max_epochs=40)
+    run = trainer(tmp_path, mine, *others, logger=NoPictures(), max_epochs=40)
     run.fit(classifier(), loader(4), loader(4, seed=1))
     for callback in (mine, *others):
         measured = [reading.measured for reading in callback.state.history.readings]
@@ -125,7 +125,7 @@ def test_readings_of_one_step_overwrite_nothing(tmp_path, make, schedule, settin
     callback = Saliency(probe_size=4, on_error="raise", **schedule)
     copies = Copies(callback)
     pl.seed_everything(0, verbose=False)
-    run = trainer(tmp_path, callback, copies, logger=False, num_sanity_val_steps=0, **settings)
+    run = trainer(tmp_path, callback, copies, logger=NoPictures(), num_sanity_val_steps=0, **settings)
     run.fit(make(), loader(32), loader(8, seed=1))
     steps = [step for _, step in callback.state.history.moments]
     assert len(steps) == len(copies.maps) == count and len(set(steps)) < count

@@ -2,7 +2,7 @@
 
 import random
 import warnings
-from functools import partial
+from functools import cache, partial
 
 import numpy
 import pytest
@@ -96,12 +96,19 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("settings", RUNS.values(), ids=RUNS.keys())
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A run without callbacks, by its name: made once for all that is compared with it."""
+    folder = tmp_path_factory.mktemp("plain")
+    return cache(lambda name: recording(folder, **RUNS[name]))
+
+
+@pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("probe", ["captured", "given"])
 @pytest.mark.filterwarnings("ignore:Your `val_dataloader`'s sampler has shuffling enabled")
-def test_training_is_the_same(tmp_path, settings, probe):
+def test_training_is_the_same(tmp_path, plain, name, probe):
     callback = GradCAM(probe_size=4, on_error="raise", probe=make_probe(6) if probe == "given" else None)
-    assert_same(recording(tmp_path, **settings), recording(tmp_path, callback, **settings))
+    assert_same(plain(name), recording(tmp_path, callback, **RUNS[name]))
     assert len(callback.state.history.moments) == 2
 
 
@@ -110,24 +117,24 @@ def test_workers_give_the_same_batches(tmp_path, persistent):
     workers = {"num_workers": 2, "persistent_workers": persistent}
     settings = {"train": workers, "validation": {"seed": 1, **workers}}
     callback = GradCAM(probe_size=4, on_error="raise")
-    assert_same(recording(tmp_path, **settings), recording(tmp_path, callback, **settings))
+    assert_same(recording(tmp_path, **settings), recording(tmp_path, callback, **settings, logger=False))
 
 
 @pytest.mark.parametrize("variant", ["score_cam", "ablation_cam", "eigen_cam"])
-def test_every_kind_of_variant_leaves_training_alone(tmp_path, variant):
+def test_every_kind_of_variant_leaves_training_alone(tmp_path, plain, variant):
     callback = GradCAM(probe_size=4, variant=variant, layers=["backbone.0", "backbone.4"], on_error="raise")
-    assert_same(recording(tmp_path), recording(tmp_path, callback))
+    assert_same(plain("dropout"), recording(tmp_path, callback))
 
 
-def test_several_callbacks_leave_training_alone(tmp_path):
+def test_several_callbacks_and_their_pictures_leave_training_alone(tmp_path, plain):
     callbacks = [
         GradCAM(probe_size=4, on_error="raise"),
         GradCAM(probe_size=2, variant="score_cam", on_error="raise"),
         GradCAM(probe=make_probe(6), variant="eigen_cam", on_error="raise"),
         GradCAM(name="mine", layers="backbone.*", target="predicted", on_error="raise"),
     ]
-    settings = {"accumulate_grad_batches": 3, "val_check_interval": 2}
-    assert_same(recording(tmp_path, **settings), recording(tmp_path, *callbacks, **settings))
+    name = "validation in mid-accumulation"
+    assert_same(plain(name), recording(tmp_path, *callbacks, **RUNS[name], logger=False))
 
 
 @pytest.mark.parametrize("settings", [{}, {"validation": {}, "accumulate_grad_batches": 3}], ids=["", "no validation"])
@@ -232,18 +239,17 @@ CARELESS = {
 
 
 @pytest.mark.parametrize("act", CARELESS.values(), ids=CARELESS.keys())
-def test_the_comparison_sees_what_a_careless_callback_does(tmp_path, request, act):
-    plain, careless = recording(tmp_path), recording(tmp_path, Careless(act))
+def test_the_comparison_sees_what_a_careless_callback_does(tmp_path, plain, request, act):
+    expected, careless = plain("dropout"), recording(tmp_path, Careless(act))
     what = request.node.callspec.id
-    found = [name for name in plain if not same(plain[name], careless[name])]
+    found = [name for name in expected if not same(expected[name], careless[name])]
     assert found[0].endswith(f"validation end: {what}")
 
 
 @pytest.mark.parametrize("act", ["torch RNG", "gradients", "buffers"])
-def test_a_careless_callback_changes_what_is_recording(tmp_path, act):
-    settings = {"accumulate_grad_batches": 3, "val_check_interval": 2}
-    plain, careless = recording(tmp_path, **settings), recording(tmp_path, Careless(CARELESS[act]), **settings)
-    last = [
-        name for name in plain if "after fit" in name and name.endswith("buffers" if act == "buffers" else "weights")
-    ]
-    assert not same(plain[last[0]], careless[last[0]])
+def test_a_careless_callback_changes_what_is_trained(tmp_path, plain, act):
+    name = "validation in mid-accumulation"
+    expected, careless = plain(name), recording(tmp_path, Careless(CARELESS[act]), **RUNS[name])
+    part = "buffers" if act == "buffers" else "weights"
+    (last,) = (name for name in expected if "after fit" in name and name.endswith(part))
+    assert not same(expected[last], careless[last])

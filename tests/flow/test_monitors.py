@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lightning_xai import GradCAM
@@ -12,7 +13,7 @@ from tests.support.classifier import Classifier, classifier
 from tests.support.data import loader
 from tests.support.events import events
 from tests.support.probes import probe_with_rows
-from tests.support.training import trainer
+from tests.support.training import NoPictures, trainer
 
 DRIFT, SHARE = "xai/grad_cam/auto/drift", "xai/grad_cam/auto/share/row"
 STALE = "reads whenever it looks"
@@ -53,7 +54,8 @@ def stopping(monitor=DRIFT, **settings):
 
 def fit(folder, *callbacks, model=None, validation=True, **settings):
     # monitors first: the order in the list must not matter
-    fitting = trainer(folder, *callbacks, **{"max_epochs": 8, "num_sanity_val_steps": 0, **settings})
+    quick = {"max_epochs": 8, "num_sanity_val_steps": 0, "logger": NoPictures()}
+    fitting = trainer(folder, *callbacks, **{**quick, **settings})
     fitting.fit(model or classifier(), loader(8), loader(8, seed=1) if validation else None)
     return fitting
 
@@ -105,7 +107,8 @@ def test_a_monitor_at_the_end_of_epochs_that_have_no_validation_is_served(tmp_pa
 def test_the_best_checkpoint_is_the_one_of_the_best_value(tmp_path, settings):
     keep = ModelCheckpoint(tmp_path / "checkpoints", "{step}", monitor=SHARE, mode="max", save_top_k=2)
     callback = GradCAM(probe=probe_with_rows(), on_error="raise")
-    fit(tmp_path, keep, callback, enable_checkpointing=True, max_epochs=5, **settings)
+    board = TensorBoardLogger(tmp_path)
+    fit(tmp_path, keep, callback, logger=board, enable_checkpointing=True, max_epochs=5, **settings)
     logged = events(tmp_path)[0][SHARE]
     assert len(logged) == (10 if "val_check_interval" in settings else 5)
     best = sorted(logged.values())[-2:]
@@ -162,7 +165,8 @@ def test_a_later_failure_logs_the_last_value_again(tmp_path, validation):
     callback = Failing(probe_size=4)
     callback.fails_in = 2
     with pytest.warns(RuntimeWarning, match="the reading of epoch 2 failed; the last values are logged again"):
-        fitting = fit(tmp_path, stopping(patience=3), callback, validation=validation, max_epochs=4)
+        board = TensorBoardLogger(tmp_path)
+        fitting = fit(tmp_path, stopping(patience=3), callback, logger=board, validation=validation, max_epochs=4)
     assert fitting.current_epoch == 4
     assert callback.epochs == [0, 1, 3]
     assert [value for _, value in sorted(events(tmp_path)[0][DRIFT].items())] == pytest.approx([0.9, 0.5, 0.5, 0.6])

@@ -18,7 +18,7 @@ from lightning_xai.reading import Measured, Reading
 from lightning_xai.store import RunStore
 from tests.support.classifier import Classifier, classifier
 from tests.support.data import CLASSES, Samples, loader
-from tests.support.training import trainer
+from tests.support.training import NoPictures, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 
@@ -49,8 +49,12 @@ def run(folder, callback, max_epochs, ckpt_path=None, version=0, train=None, val
     name = f"{version}-{{epoch}}"
     checkpoints = ModelCheckpoint(folder / "checkpoints", name, save_top_k=-1, save_on_train_epoch_end=True)
     callbacks = [checkpoints] if callback is None else [checkpoints, callback]
-    logger = TensorBoardLogger(folder, name="", version=str(version))
-    told = {"max_epochs": max_epochs, "logger": logger, "enable_checkpointing": True, **settings}
+    told = {
+        "max_epochs": max_epochs,
+        "logger": NoPictures(folder, str(version)),
+        "enable_checkpointing": True,
+        **settings,
+    }
     fitting = trainer(folder, *callbacks, **told)
     model = model or classifier()
     fitting.fit(model, train or loader(shuffle=True), val or loader(8, seed=1), ckpt_path=ckpt_path)
@@ -318,7 +322,7 @@ def test_readings_that_vanish_while_training_fail_neither_pictures_nor_checkpoin
                 shutil.rmtree(tmp_path / "0" / "xai")
 
     callback = Vanishing(probe_size=4, on_error="raise")
-    run(tmp_path, callback, 3)
+    run(tmp_path, callback, 3, logger=TensorBoardLogger(tmp_path, name="", version="0"))
     assert callback.columns == epochs(0, 1, 2)
     assert checkpoint(tmp_path, 2).exists()
     assert read_epochs(tmp_path / "0") == [1, 2]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor, nn
 
 from lightning_xai import GradCAM
@@ -17,7 +16,7 @@ from lightning_xai.flow.session import session_of
 from tests.support.classifier import Classifier
 from tests.support.data import CLASSES, loader
 from tests.support.photograph import changed, photograph
-from tests.support.training import trainer
+from tests.support.training import NoPictures, trainer
 
 BATCH = 8
 
@@ -82,7 +81,7 @@ class Experiment:
         self.sent.append((tag, value))
 
 
-class Kept(DummyLogger):
+class Kept(NoPictures):
     def __init__(self) -> None:
         super().__init__()
         self.own = Experiment()

@@ -9,7 +9,7 @@ from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM
 from lightning_xai.store import load_run
 from tests.support.classifier import Classifier, classifier
 from tests.support.data import loader
-from tests.support.training import trainer
+from tests.support.training import NoPictures, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 
@@ -33,7 +33,7 @@ def scripted(part: str) -> Classifier:
 
 def maps(folder, model, **settings):
     """Those of every reading of a run."""
-    fitted = trainer(folder, GradCAM(on_error="raise", **settings), logger=False)
+    fitted = trainer(folder, GradCAM(on_error="raise", **settings), logger=NoPictures())
     fitted.fit(model, loader(), loader(8, seed=1))
     assert all(parameter.requires_grad for parameter in model.parameters())
     return [reading.measured.rows["maps/auto"] for reading in load_run(folder).readings["grad_cam"]]

@@ -16,7 +16,7 @@ from tests.support.classifier import classifier
 from tests.support.concepts import fit, images, refused, shared_of, tcav
 from tests.support.data import Samples, loader
 from tests.support.recorder import Recorder, assert_same
-from tests.support.training import trainer
+from tests.support.training import NoPictures, trainer
 
 FORKS = pytest.mark.filterwarnings(
     "ignore:Consider setting `persistent_workers=True`",
@@ -85,7 +85,7 @@ def trained(folder, sets, *callbacks, **workers):
     """Everything of a run on these data, the batches included."""
     model, recorder = classifier(), Recorder()
     train, val = sets
-    fits = trainer(folder, *callbacks, recorder, logger=False)
+    fits = trainer(folder, *callbacks, recorder, logger=NoPictures())
     fits.fit(model, DataLoader(train, 4, shuffle=True, **workers), DataLoader(val, 4, **workers))
     return recorder.seen
 
@@ -113,7 +113,7 @@ def test_a_dataset_is_read_by_its_workers_alone(tmp_path, make, persistent):
 def test_a_file_that_is_opened_lazily_stays_closed_in_the_main_process(tmp_path):
     sets = apart(Labelled)
     callback, cam = tcav(), GradCAM(on_error="raise")
-    fits = trainer(tmp_path, callback, cam, logger=False, num_sanity_val_steps=0)
+    fits = trainer(tmp_path, callback, cam, logger=NoPictures(), num_sanity_val_steps=0)
     fits.fit(classifier(), loader(20), DataLoader(sets[1], 4, num_workers=1, multiprocessing_context="fork"))
     assert len(callback.state.history.moments) == 2
     assert sets[1].file is None

@@ -6,7 +6,7 @@ import torch
 from lightning_xai import TCAV, Concept, load_run
 from tests.support.classifier import classifier
 from tests.support.data import SIZE, loader
-from tests.support.training import trainer
+from tests.support.training import NoPictures, trainer
 
 LAYER = "backbone.1"
 TAG = f"xai/tcav/{LAYER}"
@@ -30,7 +30,7 @@ def tcav(**settings):
 
 def fit(folder, *callbacks, model=None, train=None, val=None, **settings):
     """The trainer after a run whose validation data suffice for random sets."""
-    fitting = trainer(folder, *callbacks, **{"num_sanity_val_steps": 0, **settings})
+    fitting = trainer(folder, *callbacks, **{"logger": NoPictures(), "num_sanity_val_steps": 0, **settings})
     fitting.fit(model or classifier(), loader() if train is None else train, loader(24, seed=1) if val is None else val)
     return fitting
 

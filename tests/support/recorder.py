@@ -9,7 +9,7 @@ from torch.nn.modules import module as module_globals
 
 from tests.support.classifier import classifier
 from tests.support.data import loader
-from tests.support.training import trainer
+from tests.support.training import NoPictures, trainer
 
 
 class Recorder(pl.Callback):
@@ -86,7 +86,7 @@ def assert_same(one, other):
 def recording(folder, *callbacks, make=classifier, train=None, validation=None, **settings):
     """Everything recorded in one run that starts from the same weights and seeds."""
     model, recorder = make(), Recorder()
-    fits = trainer(folder, *callbacks, recorder, logger=False, **settings)
+    fits = trainer(folder, *callbacks, recorder, **{"logger": NoPictures(), **settings})
     train = {"count": 20, "shuffle": True, **(train or {})}
     validation = {"count": 10, "seed": 1} if validation is None else validation
     fits.fit(model, loader(**train), loader(**validation) if validation else None)

@@ -5,8 +5,43 @@ from typing import TypeVar
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers.logger import DummyLogger
+
+from lightning_xai.loggers import log_report, open_run
+from lightning_xai.report import Opening, Report
 
 Kind = TypeVar("Kind")
+
+
+class NoPictures(DummyLogger):
+    """For runs whose pictures nobody looks at: drawing them takes longer than the rest.
+
+    Args:
+        folder: where the version's folder is, unless it is the Trainer's own.
+        version: the name of the run's folder, if it has one.
+    """
+
+    def __init__(self, folder: Path | None = None, version: str = "") -> None:
+        super().__init__()
+        self.folder, self.own_version = folder, version
+
+    @property
+    def save_dir(self) -> str | None:
+        return None if self.folder is None else str(self.folder)
+
+    @property
+    def version(self) -> str:
+        return self.own_version
+
+
+@open_run.register
+def open_nothing(logger: NoPictures, opening: Opening) -> None:
+    pass
+
+
+@log_report.register
+def log_nothing(logger: NoPictures, report: Report, step: int) -> None:
+    pass
 
 
 def seeded(kind: type[Kind], seed: int = 0, **settings) -> Kind:

@@ -26,7 +26,7 @@ from tests.support.concepts import LAYER, TAG, Seen, bright, fit, images, refuse
 from tests.support.data import CLASSES, SIZE, Samples, loader
 from tests.support.events import events, read_events
 from tests.support.recorder import assert_same, recording
-from tests.support.training import seeded, trainer
+from tests.support.training import NoPictures, seeded, trainer
 
 # ------------------------------------------------------------ what is read and said
 
@@ -34,7 +34,7 @@ from tests.support.training import seeded, trainer
 def test_scalars_pictures_and_charts_are_logged(tmp_path):
     two = [Concept("bright", bright()), Concept("dark", -bright())]
     callback = tcav(concepts=two, layers=["backbone.1", "backbone.3"], class_names=["a/b", "c", "d", "e"])
-    run = fit(tmp_path, callback)
+    run = fit(tmp_path, callback, logger=TensorBoardLogger(tmp_path))
     scalars, pictures = events(tmp_path)
     for layer in ("backbone.1", "backbone.3"):
         for name in ("score", "lower", "upper", "effect", "effect_lower", "effect_upper", "p_value"):
@@ -52,7 +52,7 @@ def test_scalars_pictures_and_charts_are_logged(tmp_path):
 def test_tensorboard_holds_a_margin_chart_of_the_effect_with_its_band(tmp_path):
     from tensorboard.plugins.custom_scalar import layout_pb2
 
-    fit(tmp_path, tcav(classes=[2]), max_epochs=1)
+    fit(tmp_path, tcav(classes=[2]), max_epochs=1, logger=TensorBoardLogger(tmp_path))
     (file,) = tmp_path.rglob("events.out.tfevents.*")
     found = read_events(file)
     layout = layout_pb2.Layout()
@@ -297,7 +297,7 @@ def test_training_is_bit_identical(tmp_path, settings):
 
 def test_augmented_validation_data_move_no_rng(tmp_path):
     def run(*callbacks):
-        fit(tmp_path, *callbacks, val=DataLoader(Noisy(24, seed=1), 4), max_epochs=2, logger=False)
+        fit(tmp_path, *callbacks, val=DataLoader(Noisy(24, seed=1), 4), max_epochs=2)
         return torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist()  # noqa: NPY002
 
     random.seed(0)
@@ -335,9 +335,10 @@ def test_a_monitor_of_what_is_not_logged_is_answered(tmp_path):
 
 def checkpointed(folder, epochs, version, ckpt_path=None, **settings):
     keeps = ModelCheckpoint(folder / "kept", f"{version}-{{epoch}}", save_top_k=-1, save_on_train_epoch_end=True)
-    logger = TensorBoardLogger(folder, name="", version=version)
     callback = tcav(**settings)
-    run = trainer(folder, keeps, callback, max_epochs=epochs, logger=logger, enable_checkpointing=True)
+    run = trainer(
+        folder, keeps, callback, max_epochs=epochs, logger=NoPictures(folder, version), enable_checkpointing=True
+    )
     run.fit(classifier(dropout=0.0), loader(), DataLoader(Noisy(24, seed=1), 4), ckpt_path=ckpt_path)
     return callback
 
@@ -582,7 +583,7 @@ class Trained(WithLogits):
 
 
 def test_the_curve_never_shows_an_effect_between_readings(tmp_path):
-    fit(tmp_path, tcav(every_n_epochs=3), max_epochs=6)
+    fit(tmp_path, tcav(every_n_epochs=3), max_epochs=6, logger=TensorBoardLogger(tmp_path))
     scalars, _ = events(tmp_path)
     steps = sorted(scalars[f"{TAG}/0/bright/effect"])
     assert [b - a for a, b in pairwise(steps)] == [6, 9]
