@@ -9,8 +9,10 @@ import torch
 
 from lightning_xai.cli import main
 from lightning_xai.probe import Probe
-from tests.callbacks.nets import Classifier, Samples, loader, trainer
-from tests.compare import runs
+from tests.support import runs
+from tests.support.classifier import Classifier
+from tests.support.data import Samples, loader
+from tests.support.training import trainer
 
 
 def refusal(capsys, *arguments):

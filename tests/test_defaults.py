@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -33,19 +32,15 @@ from lightning_xai.render import colormap, draw
 from lightning_xai.report import Curve, Curves, Filmstrip, Grid, Matrix, Overlay, Tokens, Traces
 from lightning_xai.reporting.heatmaps import heatmap_pictures
 from lightning_xai.store import load_run
-from tests.callbacks import attention_nets
-from tests.callbacks.nets import trainer
-from tests.functional.nets import Deep, Plain, ViT
+from tests.support import texts
+from tests.support.attention_classifiers import Attending, Encoder, Reader, Translator
 from tests.support.defaults import FACTORIES, default_dtype
+from tests.support.nets import Deep, Plain, ViT
+from tests.support.training import seeded, trainer
 
 PACKAGE = Path(lightning_xai.__file__).parent
 WHOLE = {"arange", "randint", "randperm", "tril_indices", "triu_indices"}  # of no dtype but int64, unless told
 identical = partial(assert_close, rtol=0, atol=0, equal_nan=True)
-
-
-def seeded(make):
-    torch.manual_seed(0)
-    return make()
 
 
 # what is written: also what no test runs
@@ -94,12 +89,12 @@ def attended(model, inputs, square=True):
     return found
 
 
-@pytest.mark.parametrize("kind", [ViT, attention_nets.Encoder, attention_nets.Translator, attention_nets.Reader])
+@pytest.mark.parametrize("kind", [ViT, Encoder, Translator, Reader])
 def test_attention(other_defaults, kind):
-    model, ids = seeded(kind), attention_nets.texts(3)[0]
+    model, ids = seeded(kind), texts.texts(3)[0]
     mapping = {"input_ids": ids, "attention_mask": (ids > 0).long()}
-    inputs = torch.randn(3, 3, 16, 16) if kind is ViT else ids if kind is attention_nets.Reader else mapping
-    run = partial(attended, model, inputs, kind in (ViT, attention_nets.Encoder))
+    inputs = torch.randn(3, 3, 16, 16) if kind is ViT else ids if kind is Reader else mapping
+    run = partial(attended, model, inputs, kind in (ViT, Encoder))
     expected = run()
     with other_defaults():
         identical(run(), expected)
@@ -231,24 +226,7 @@ def test_probe_and_concept(other_defaults, tmp_path):
 # callbacks in a run
 
 
-class Attending(attention_nets.Model):
-    """Convolutions, one attention over the cells, one linear layer: all callbacks apply."""
-
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU())
-        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, image):
-        cells = self.features(image).flatten(2).mT
-        return self.head((cells + self.attention(cells, cells, cells, need_weights=False)[0]).mean(1))
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
-
-
-class Texts(attention_nets.Encoder):
+class Texts(Encoder):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
 
@@ -275,12 +253,12 @@ def image_run(dtype=torch.float32):
 
 
 def text_run():
-    loader = attention_nets.text_loader(mapping=True)
+    loader = texts.text_loader(mapping=True)
     return (
         seeded(Texts),
         loader,
         [
-            AttentionMaps(probe_size=4, decode=attention_nets.decode, on_error="raise", background=False),
+            AttentionMaps(probe_size=4, decode=texts.decode, on_error="raise", background=False),
             Saliency(probe_size=4, on_error="raise", background=False),
         ],
     )

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.callbacks.nets import classifier, loader, trainer
+from tests.support.classifier import classifier
+from tests.support.data import loader
+from tests.support.training import trainer
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))

@@ -13,7 +13,7 @@ from PIL import Image
 from lightning_xai import load_run, store
 from lightning_xai.callbacks import GradCAM
 from lightning_xai.render import draw
-from tests.compare import runs
+from tests.support import runs
 
 
 def pictures(html):

@@ -18,10 +18,12 @@ from lightning_xai.functional.metrics.attention import mean_of
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Matrix, Tokens, Traces
 from lightning_xai.reporting.tokens import LONGEST, is_special, placed_tokens
-
-from .attention_nets import LENGTH, Encoder, Model, Reader, Swin, Translator, ViT, decode, made, text_loader
-from .nets import SIZE, classifier, loader, trainer
-from .test_invisible import Recorder, assert_same
+from tests.support.attention_classifiers import Encoder, Model, Reader, Swin, Translator, ViT
+from tests.support.classifier import classifier
+from tests.support.data import SIZE, loader
+from tests.support.recorder import Recorder, assert_same
+from tests.support.texts import LENGTH, decode, text_loader
+from tests.support.training import NoPictures, seeded, trainer
 
 TAG = "xai/attention_maps"
 LAYERS = ["encoder.layers.0.self_attn", "encoder.layers.1.self_attn"]
@@ -29,7 +31,7 @@ LAYERS = ["encoder.layers.0.self_attn", "encoder.layers.1.self_attn"]
 
 def fit(folder, callback, model, train, validation=None, **settings):
     """The trainer after two epochs; the scalars it logged are those that the callback tells of."""
-    run = trainer(folder, callback, logger=False, **settings)
+    run = trainer(folder, callback, logger=NoPictures(), **settings)
     run.fit(model, train, validation or train)
     assert {name for name in run.callback_metrics if name.startswith("xai/")} == set(callback.tags(None))
     return run
@@ -49,7 +51,7 @@ def said(caplog, text):
 @pytest.mark.parametrize("class_token", [True, False])
 def test_images_keep_what_decides(tmp_path, class_token):
     """The class token's row without its prefix, or the mean over the cells; against the functions themselves."""
-    model, callback = made(ViT, class_token=class_token), AttentionMaps(on_error="raise")
+    model, callback = seeded(ViT, class_token=class_token), AttentionMaps(on_error="raise")
     run = fit(tmp_path, callback, model, loader(8))
     rows, inputs, labels = last(tmp_path).measured.rows, callback.explained.inputs, callback.explained.targets
     maps = attention_maps(model, inputs)
@@ -67,7 +69,7 @@ def test_images_keep_what_decides(tmp_path, class_token):
 
 
 def test_images_are_shown_as_overlays_that_tell_attention_from_relevance(tmp_path):
-    fit(tmp_path, AttentionMaps(matrices=LAYERS[1], on_error="raise"), made(ViT), loader(8))
+    fit(tmp_path, AttentionMaps(matrices=LAYERS[1], on_error="raise"), seeded(ViT), loader(8))
     report = last(tmp_path).report()
     titles = {tag.removeprefix(f"{TAG}/"): picture.title for tag, picture in report.pictures.items()}
     assert titles[LAYERS[0]] == f"Attention of {LAYERS[0]}, epoch 1"
@@ -88,14 +90,14 @@ def test_masks_of_the_probe_are_measured(tmp_path):
     mask = torch.zeros(8, SIZE, SIZE, dtype=torch.bool)
     mask[:, :8] = True
     callback = AttentionMaps(probe=Probe(images, labels, masks={"top": mask}), on_error="raise")
-    run = fit(tmp_path, callback, made(ViT), loader(8))
+    run = fit(tmp_path, callback, seeded(ViT), loader(8))
     assert 0 < run.callback_metrics[f"{TAG}/relevance/share/top"] < 1
 
 
 def test_windows_are_put_back_into_the_image(tmp_path, caplog):
     """Against a loop over cells: where each was before the roll, and who of its window looks at it."""
     caplog.set_level("INFO")
-    model = made(Swin)
+    model = seeded(Swin)
     callback = AttentionMaps(on_error="raise")
     fit(tmp_path, callback, model, loader(8))
     rows, maps = last(tmp_path).measured.rows, attention_maps(model, callback.explained.inputs)
@@ -128,7 +130,7 @@ class Unsaid(Swin):
 
 def test_windows_whose_places_are_unknown_are_said_and_not_drawn(tmp_path, caplog):
     caplog.set_level("INFO")
-    run = fit(tmp_path, AttentionMaps(on_error="raise"), made(Unsaid), loader(8))
+    run = fit(tmp_path, AttentionMaps(on_error="raise"), seeded(Unsaid), loader(8))
     assert f"{TAG}/plain/entropy" in run.callback_metrics
     assert not any(key.startswith("maps/") for key in last(tmp_path).measured.rows)
     assert said(caplog, "tells its window_size and shift_size") == 1
@@ -146,9 +148,9 @@ def test_distance_of_windows_is_measured_over_the_whole_image():
 
 @pytest.mark.parametrize("kind", ["lstm", "bert", "gpt"])
 def test_texts_keep_the_row_that_decides_without_padding(tmp_path, kind):
-    model = {"lstm": lambda: made(Reader), "bert": lambda: made(Encoder), "gpt": lambda: made(Encoder, causal=True)}
+    built = seeded(Reader) if kind == "lstm" else seeded(Encoder, causal=kind == "gpt")
     callback = AttentionMaps(decode=decode, on_error="raise")
-    fit(tmp_path, callback, built := model[kind](), text_loader(mapping=kind != "lstm"))
+    fit(tmp_path, callback, built, text_loader(mapping=kind != "lstm"))
     reading, inputs = last(tmp_path), callback.explained.inputs
     real = (inputs if kind == "lstm" else inputs["input_ids"]) > 0
     asked = real.sum(1) - 1 if kind == "gpt" else torch.zeros(8, dtype=torch.long)
@@ -170,7 +172,7 @@ def test_texts_keep_the_row_that_decides_without_padding(tmp_path, kind):
 def test_a_decoder_is_told_from_its_encoder(tmp_path, caplog):
     """All maps are 9 x 9, but the decoder's own keys are not the probe's tokens, and no rollout goes through."""
     caplog.set_level("INFO")
-    model, callback = made(Translator), AttentionMaps(decode=decode, matrices=["decoder", "cross"], on_error="raise")
+    model, callback = seeded(Translator), AttentionMaps(decode=decode, matrices=["decoder", "cross"], on_error="raise")
     run = fit(tmp_path, callback, model, text_loader(mapping=True))
     reading, inputs = last(tmp_path), callback.explained.inputs
     pictures = reading.report().pictures
@@ -188,7 +190,7 @@ def test_a_decoder_is_told_from_its_encoder(tmp_path, caplog):
 
 
 def test_share_on_special_tokens(tmp_path):
-    model, callback = made(Encoder), AttentionMaps(decode=decode, on_error="raise")
+    model, callback = seeded(Encoder), AttentionMaps(decode=decode, on_error="raise")
     run = fit(tmp_path, callback, model, text_loader(mapping=True))
     inputs = callback.explained.inputs
     maps = attention_maps(model, inputs, heads="mean")[LAYERS[0]][:, 0]
@@ -207,7 +209,7 @@ def test_queries_that_are_padding_do_not_count():
 
 def test_the_matrix_of_each_head_is_cut_to_the_tokens(tmp_path):
     callback = AttentionMaps(decode=decode, matrices="encoder.layers.0*", on_error="raise")
-    fit(tmp_path, callback, made(Encoder), text_loader(mapping=True))
+    fit(tmp_path, callback, seeded(Encoder), text_loader(mapping=True))
     picture = last(tmp_path).report().pictures[f"{TAG}/{LAYERS[0]}/matrix"]
     lengths = (callback.explained.inputs["input_ids"] > 0).sum(1).tolist()[:4]
     assert [tuple(m.shape) for m in picture.maps] == [(2, n, n) for n in lengths]
@@ -216,7 +218,7 @@ def test_the_matrix_of_each_head_is_cut_to_the_tokens(tmp_path):
 
 
 def test_without_tokens_there_are_strips(tmp_path):
-    fit(tmp_path, AttentionMaps(on_error="raise"), made(Reader), text_loader())
+    fit(tmp_path, AttentionMaps(on_error="raise"), seeded(Reader), text_loader())
     pictures = last(tmp_path).report().pictures
     assert {type(picture) for picture in pictures.values()} == {Traces}
 
@@ -238,7 +240,7 @@ def test_long_texts_are_drawn_in_part(tmp_path, caplog):
     callback = AttentionMaps(
         probe_size=4, decode=lambda ids: [str(i) for i in ids.tolist()], matrices="attention", on_error="raise"
     )
-    fit(tmp_path, callback, made(Long), data)
+    fit(tmp_path, callback, seeded(Long), data)
     assert said(caplog, f"the first {LONGEST} tokens are kept") == 1
     reading = last(tmp_path).measured
     assert reading.rows["maps/attention"].shape == (4, 200)
@@ -256,20 +258,20 @@ def test_long_texts_are_drawn_in_part(tmp_path, caplog):
 def test_tokens_that_do_not_fit_are_said_and_left_out(tmp_path, caplog):
     caplog.set_level("INFO")
     callback = AttentionMaps(decode=lambda ids: ["one"], on_error="raise")
-    fit(tmp_path, callback, made(Reader), text_loader())
+    fit(tmp_path, callback, seeded(Reader), text_loader())
     assert said(caplog, f"sample 0 has 1 tokens for {LENGTH} positions, 5 of them no padding") == 1
 
 
 def test_a_decode_that_fails_is_warned_of(tmp_path):
     with pytest.warns(RuntimeWarning, match="decode= made no tokens of the probe"):
-        fit(tmp_path, AttentionMaps(decode=lambda ids: 1 / 0), made(Reader), text_loader())
+        fit(tmp_path, AttentionMaps(decode=lambda ids: 1 / 0), seeded(Reader), text_loader())
 
 
 @pytest.mark.parametrize("setting", ["layers", "matrices"])
 def test_a_layer_that_is_not_there_is_answered_before_training(tmp_path, setting):
     run = trainer(tmp_path, AttentionMaps(**{setting: "encoder.layers.0.self_atn"}), logger=False)
     with pytest.raises(ValueError, match=r"Did you mean 'encoder\.layers\.0\.self_attn'"):
-        run.fit(made(ViT), loader(8), loader(8))
+        run.fit(seeded(ViT), loader(8), loader(8))
     assert run.global_step == 0
 
 
@@ -277,7 +279,11 @@ def test_a_layer_that_is_not_there_is_answered_before_training(tmp_path, setting
     ("model", "settings", "match"),
     [
         (classifier, {}, "found no attention in this forward of Classifier"),
-        (lambda: made(ViT), {"layers": "head"}, "no attention runs in layers='head'.* Attention was seen in: encoder"),
+        (
+            lambda: seeded(ViT),
+            {"layers": "head"},
+            "no attention runs in layers='head'.* Attention was seen in: encoder",
+        ),
     ],
 )
 def test_no_attention_is_said_and_training_goes_on(tmp_path, model, settings, match):
@@ -290,7 +296,7 @@ def test_no_attention_is_said_and_training_goes_on(tmp_path, model, settings, ma
 def test_of_many_layers_the_first_are_logged(tmp_path, caplog):
     caplog.set_level("INFO")
     callback = AttentionMaps(probe_size=2, on_error="raise")
-    fit(tmp_path, callback, made(ViT, depth=26), loader(2), max_epochs=1)
+    fit(tmp_path, callback, seeded(ViT, depth=26), loader(2), max_epochs=1)
     assert len(callback.layer_names) == 24
     assert said(caplog, "attention runs in 26 of the layers; the first 24 are logged") == 1
 
@@ -301,8 +307,8 @@ def test_of_many_layers_the_first_are_logged(tmp_path, caplog):
 def test_training_is_bit_identical(tmp_path):
     seen = []
     for callbacks in ([], [AttentionMaps(matrices=LAYERS[0], on_error="raise")]):
-        model, recorder = made(ViT), Recorder()
-        run = trainer(tmp_path, *callbacks, recorder, logger=False)
+        model, recorder = seeded(ViT), Recorder()
+        run = trainer(tmp_path, *callbacks, recorder, logger=NoPictures())
         run.fit(model, loader(20, shuffle=True), loader(8, seed=1))
         recorder.record("after fit", model)
         seen.append(recorder.seen)
@@ -311,15 +317,15 @@ def test_training_is_bit_identical(tmp_path):
 
 def test_a_monitor_may_be_named_before_the_scalars_are_known(tmp_path):
     stop = EarlyStopping(f"{TAG}/{LAYERS[0]}/entropy", stopping_threshold=10.0, mode="min")
-    run = trainer(tmp_path, AttentionMaps(every_n_epochs=5, on_error="raise"), stop, logger=False, max_epochs=3)
-    run.fit(made(ViT), loader(8), loader(8))
+    run = trainer(tmp_path, AttentionMaps(every_n_epochs=5, on_error="raise"), stop, logger=NoPictures(), max_epochs=3)
+    run.fit(seeded(ViT), loader(8), loader(8))
     assert run.current_epoch == 1
 
 
 def test_weights_of_a_hidden_kernel_are_extracted(tmp_path, caplog):
     caplog.set_level("INFO")
     callback = AttentionMaps(extract={"plain": f"{__name__}:even"}, layers="plain", on_error="raise")
-    fit(tmp_path, callback, made(Swin), loader(8), max_epochs=1)
+    fit(tmp_path, callback, seeded(Swin), loader(8), max_epochs=1)
     assert_close(last(tmp_path).measured.rows["maps/plain"], torch.full((8, 4, 4), 1 / 16), atol=1e-4, rtol=1e-3)
     assert said(caplog, "the weights of extract= have no gradient") == 1
     entry = load_run(tmp_path).callbacks["attention_maps"]

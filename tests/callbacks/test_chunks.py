@@ -7,11 +7,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe, Saliency
 from lightning_xai.functional.grad_cam import VARIANTS
-from tests.test_defaults import Attending
-
-from . import attention_nets
-from .nets import SIZE, Samples, classifier, loader, trainer
-from .test_invisible import assert_same, trained
+from tests.support.attention_classifiers import Attending, Encoder
+from tests.support.classifier import classifier
+from tests.support.data import SIZE, Samples, loader
+from tests.support.recorder import assert_same, recording
+from tests.support.texts import text_loader
+from tests.support.training import NoPictures, trainer
 
 
 def concepts():
@@ -42,7 +43,7 @@ def last(callback):
 def compared(folder, make, model, data, **settings):
     """The last measurement of a run in chunks of 3, and whole; and the scalars of both."""
     whole, parts = (make(name=name, batch_size=size, on_error="raise") for name, size in (("whole", 32), ("parts", 3)))
-    run = trainer(folder, whole, parts, logger=False, num_sanity_val_steps=0, **settings)
+    run = trainer(folder, whole, parts, logger=NoPictures(), num_sanity_val_steps=0, **settings)
     run.fit(model, data, data)
     scalars = {
         name: {
@@ -74,14 +75,14 @@ def test_parts_are_the_whole(tmp_path, name):
 @pytest.mark.parametrize("make", [AttentionMaps, Saliency])
 def test_parts_of_texts_are_the_whole(tmp_path, make):
     torch.manual_seed(0)
-    data = attention_nets.text_loader(mapping=True)
-    assert_alike(*compared(tmp_path, lambda **s: make(probe_size=8, **s), attention_nets.Encoder(), data))
+    data = text_loader(mapping=True)
+    assert_alike(*compared(tmp_path, lambda **s: make(probe_size=8, **s), Encoder(), data))
 
 
 def test_parts_are_at_most_a_batch_and_even(tmp_path):
     seen = Seen()
     callback = Saliency(probe_size=10, batch_size=4, forward=seen, on_error="raise")
-    trainer(tmp_path, callback, logger=False, max_epochs=1).fit(classifier(), loader(), loader(12, seed=1))
+    trainer(tmp_path, callback, logger=NoPictures(), max_epochs=1).fit(classifier(), loader(), loader(12, seed=1))
     assert seen.sizes == [3, 4, 3]
 
 
@@ -112,13 +113,13 @@ def callbacks(at_most):
 def test_where_memory_runs_out_the_chunk_is_halved(tmp_path, index, caplog):
     callback, whole = callbacks(2)[index], callbacks(100)[index]
     callback.on_error = "raise"
-    plain = trained(tmp_path)
+    plain = recording(tmp_path)
     with caplog.at_level("INFO"):
-        assert_same(plain, trained(tmp_path, callback))
+        assert_same(plain, recording(tmp_path, callback))
     assert "memory ran out with 8 samples at a time, so 4 are tried: batch_size= sets it" in caplog.text
     assert max(callback.forward.sizes) == 2
     assert len(callback.state.history.moments) == 2
-    trained(tmp_path, whole)
+    recording(tmp_path, whole)
     for key, tensor in last(whole).rows.items():
         assert_close(last(callback).rows[key], tensor, rtol=1.1e-3, atol=1e-6)
 
@@ -126,9 +127,9 @@ def test_where_memory_runs_out_the_chunk_is_halved(tmp_path, index, caplog):
 @pytest.mark.parametrize("index", [0, 1], ids=["saliency", "grad_cam"])
 def test_where_memory_is_never_enough_training_goes_on(tmp_path, index):
     callback = callbacks(0)[index]
-    plain = trained(tmp_path)
+    plain = recording(tmp_path)
     with pytest.warns(RuntimeWarning, match="no memory for so many") as caught:
-        assert_same(plain, trained(tmp_path, callback))
+        assert_same(plain, recording(tmp_path, callback))
     assert len([warning for warning in caught if warning.category is RuntimeWarning]) == 1
     assert callback.state.history.moments == []
 
@@ -142,7 +143,7 @@ def test_a_large_probe_is_counted_whole_and_drawn_in_part(tmp_path):
     kept = []
     callback_report = callback.report
     callback.report = lambda probe, history: kept.append(callback_report(probe, history)) or kept[-1]
-    run = trainer(tmp_path, callback, logger=False)
+    run = trainer(tmp_path, callback, logger=NoPictures())
     run.fit(classifier(), loader(), loader(8, seed=1))
     grid, strip = (kept[-1].pictures[f"xai/grad_cam/backbone.0{part}"] for part in ("", "/filmstrip"))
     assert grid.maps.shape[0] == strip.maps.shape[0] == len(kept[-1].tables["xai/grad_cam/backbone.0/samples"]) == 8
@@ -157,7 +158,7 @@ def test_a_large_probe_is_counted_whole_and_drawn_in_part(tmp_path):
 def test_of_maps_that_take_more_than_two_mebibytes_the_first_are_stored(tmp_path):
     images = torch.randn(300, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     callback = Saliency(probe=Probe(images, torch.arange(300) % 4), on_error="raise")
-    run = trainer(tmp_path, callback, logger=False, max_epochs=1)
+    run = trainer(tmp_path, callback, logger=NoPictures(), max_epochs=1)
     run.fit(classifier(), loader(), loader(8, seed=1))
     assert last(callback).rows["maps/input"].shape[0] == 300
     (file,) = (callback.state.history.store.folder / "saliency").iterdir()

@@ -5,75 +5,23 @@ import math
 from collections import namedtuple
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_xai import GradCAM, Probe, load_run
 from lightning_xai.functional import grad_cam
 from lightning_xai.functional.grad_cam import VARIANTS
-from lightning_xai.loggers import log_report
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Traces
-
-from .nets import CLASSES, SIZE, Classifier, Samples, classifier, events, loader, trainer
+from tests.support.classifier import Classifier, classifier
+from tests.support.data import CLASSES, SIZE, Samples, loader
+from tests.support.events import events
+from tests.support.fitted import Reports, fit_reports
+from tests.support.probes import make_masks, make_probe
+from tests.support.training import trainer
 
 TAG = "xai/grad_cam/auto"
-
-
-class Kept(Logger):
-    """Keeps the reports that it is given."""
-
-    def __init__(self):
-        self.reports = []
-
-    name, version, save_dir = "kept", "0", None
-
-    def log_metrics(self, metrics, step=None):
-        pass
-
-    def log_hyperparams(self, params, *args, **kwargs):
-        pass
-
-
-@log_report.register
-def _(logger: Kept, report, step):
-    logger.reports.append(report)
-
-
-class Weights(pl.Callback):
-    """Keeps a copy of the model at the end of each validation."""
-
-    def __init__(self):
-        self.models = []
-
-    def on_validation_epoch_end(self, trainer, pl_module):
-        if not trainer.sanity_checking:
-            copy = type(pl_module)()
-            copy.load_state_dict(pl_module.state_dict())
-            self.models.append(copy.eval())
-
-
-def fitted(folder, callback, model=None, train=None, validation=None, **settings):
-    """The reports of a run, and the model at each of them."""
-    logger, weights = Kept(), Weights()
-    run = trainer(folder, callback, weights, **{"logger": logger, **settings})
-    run.fit(model or classifier(), train or loader(), validation or loader(8, seed=1))
-    return logger.reports, weights.models
-
-
-def masks(count=4):
-    object_mask = torch.zeros(count, SIZE, SIZE, dtype=torch.bool)
-    object_mask[:, 3:9, 5:14] = True
-    mark = torch.zeros(count, SIZE, SIZE, dtype=torch.bool)
-    mark[:, :2, :2] = True
-    return {"object": object_mask, "mark": mark}
-
-
-def given(count=4, **fields):
-    return Probe(Samples(count, seed=3).images, Samples(count, seed=3).labels, **fields)
 
 
 # ------------------------------------------------------------ the numbers
@@ -122,9 +70,9 @@ def textbook_scalars(maps, before, masks):
 
 
 def test_the_scalars_are_those_of_a_slow_recomputation(tmp_path):
-    probe = given(masks=masks())
+    probe = make_probe(masks=make_masks())
     callback = GradCAM(probe=probe, on_error="raise")
-    reports, models = fitted(tmp_path, callback, max_epochs=4)
+    reports, models = fit_reports(tmp_path, callback, max_epochs=4)
     before = None
     for report, model in zip(reports, models, strict=True):
         maps = textbook_maps(model, probe.inputs, probe.targets)
@@ -136,9 +84,9 @@ def test_the_scalars_are_those_of_a_slow_recomputation(tmp_path):
 
 
 def test_tensorboard_holds_the_reported_scalars(tmp_path):
-    callback = GradCAM(probe=given(masks=masks()), on_error="raise")
+    callback = GradCAM(probe=make_probe(masks=make_masks()), on_error="raise")
     run = trainer(tmp_path, callback, max_epochs=3)
-    kept = Kept()
+    kept = Reports()
     run.loggers = [*run.loggers, kept]
     run.fit(classifier(), loader(), loader(8, seed=1))
     scalars, images = events(tmp_path)
@@ -162,7 +110,7 @@ class Grows(Classifier):
 
 
 def test_one_colour_scale_is_the_largest_peak_so_far(tmp_path):
-    reports, _ = fitted(tmp_path, GradCAM(probe=given(), on_error="raise"), Grows(), max_epochs=3)
+    reports, _ = fit_reports(tmp_path, GradCAM(probe=make_probe(), on_error="raise"), Grows(), max_epochs=3)
     peaks = [report.scalars[f"{TAG}/peak"] for report in reports]
     assert peaks[1] > peaks[2] > 0
     for report, scale in zip(reports, [peaks[0], peaks[1], peaks[1]], strict=True):
@@ -171,7 +119,7 @@ def test_one_colour_scale_is_the_largest_peak_so_far(tmp_path):
 
 
 def test_a_scale_for_each_image_is_left_to_the_drawing(tmp_path):
-    reports, _ = fitted(tmp_path, GradCAM(probe=given(), scale="image", on_error="raise"))
+    reports, _ = fit_reports(tmp_path, GradCAM(probe=make_probe(), scale="image", on_error="raise"))
     assert {picture.scale for report in reports for picture in report.pictures.values()} == {None}
 
 
@@ -181,7 +129,8 @@ def test_an_all_zero_map_is_counted_and_left_out_of_the_means(tmp_path):
             with torch.no_grad():
                 self.backbone[3].bias.fill_(-1e6)
 
-    reports, _ = fitted(tmp_path, GradCAM(probe=given(masks=masks()), layers="backbone.4", on_error="raise"), Dead())
+    callback = GradCAM(probe=make_probe(masks=make_masks()), layers="backbone.4", on_error="raise")
+    reports, _ = fit_reports(tmp_path, callback, Dead())
     scalars = reports[-1].scalars
     tag = "xai/grad_cam/backbone.4"
     assert scalars[f"{tag}/zero_maps"] == 4
@@ -194,7 +143,7 @@ def test_an_all_zero_map_is_counted_and_left_out_of_the_means(tmp_path):
 
 
 def test_without_validation_the_model_is_still_read_in_eval_mode(tmp_path):
-    probe, model = given(), classifier(dropout=0.9)
+    probe, model = make_probe(), classifier(dropout=0.9)
     trainer(tmp_path, GradCAM(probe=probe, on_error="raise")).fit(model, loader())
     assert model.training
     assert_maps(tmp_path, textbook_maps(model.eval(), probe.inputs, probe.targets))
@@ -227,8 +176,8 @@ def assert_same_report(one, other, rounding=0.0):
 
 
 def test_the_report_depends_on_its_arguments_alone(tmp_path):
-    callback = GradCAM(probe=given(masks=masks()), on_error="raise")
-    fitted(tmp_path, callback, max_epochs=3)
+    callback = GradCAM(probe=make_probe(masks=make_masks()), on_error="raise")
+    fit_reports(tmp_path, callback, max_epochs=3)
     history = load_run(tmp_path).readings["grad_cam"]
     before = [reading.measured.rows["maps/auto"].clone() for reading in history]
     rng = torch.get_rng_state()
@@ -241,9 +190,13 @@ def test_the_report_depends_on_its_arguments_alone(tmp_path):
 
 def test_the_stored_run_gives_the_reports_that_were_logged(tmp_path):
     callback = GradCAM(
-        probe=given(masks=masks()), layers=["backbone.1", "backbone.4"], target=weighted, name="mine", on_error="raise"
+        probe=make_probe(masks=make_masks()),
+        layers=["backbone.1", "backbone.4"],
+        target=weighted,
+        name="mine",
+        on_error="raise",
     )
-    reports, _ = fitted(tmp_path, callback, max_epochs=3)
+    reports, _ = fit_reports(tmp_path, callback, max_epochs=3)
     run = load_run(tmp_path)
     entry, history = run.callbacks["mine"], run.readings["mine"]
     module, _, name = entry["class"].partition(":")
@@ -256,7 +209,7 @@ def test_the_stored_run_gives_the_reports_that_were_logged(tmp_path):
 
 
 def test_the_filmstrip_holds_every_reading(tmp_path):
-    reports, _ = fitted(tmp_path, GradCAM(probe=given(), every_n_epochs=2, on_error="raise"), max_epochs=5)
+    reports, _ = fit_reports(tmp_path, GradCAM(probe=make_probe(), every_n_epochs=2, on_error="raise"), max_epochs=5)
     strip = reports[-1].pictures[f"{TAG}/filmstrip"]
     assert isinstance(strip, Filmstrip)
     assert list(strip.columns) == ["epoch 0", "epoch 1", "epoch 3", "epoch 4"]
@@ -265,7 +218,7 @@ def test_the_filmstrip_holds_every_reading(tmp_path):
 
 
 def test_a_long_filmstrip_keeps_the_first_and_the_latest(tmp_path):
-    reports, _ = fitted(tmp_path, GradCAM(probe=given(2), on_error="raise"), train=loader(4), max_epochs=20)
+    reports, _ = fit_reports(tmp_path, GradCAM(probe=make_probe(2), on_error="raise"), train=loader(4), max_epochs=20)
     columns = list(reports[-1].pictures[f"{TAG}/filmstrip"].columns)
     assert len(columns) == 16
     assert (columns[0], columns[-1]) == ("epoch 0", "epoch 19")
@@ -286,8 +239,8 @@ def assert_maps(folder, expected, **where):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_is_that_of_the_function(tmp_path, variant):
-    probe = given()
-    _, models = fitted(tmp_path, GradCAM(probe=probe, variant=variant, on_error="raise"))
+    probe = make_probe()
+    _, models = fit_reports(tmp_path, GradCAM(probe=probe, variant=variant, on_error="raise"))
     expected = grad_cam(models[-1], probe.inputs, probe.targets, layer="backbone", variant=variant)
     assert_maps(tmp_path, expected, name=variant)
 
@@ -302,16 +255,16 @@ def test_every_variant_is_that_of_the_function(tmp_path, variant):
     ],
 )
 def test_layers_are_names_and_patterns(tmp_path, layers, found):
-    probe = given()
-    reports, models = fitted(tmp_path, GradCAM(probe=probe, layers=layers, on_error="raise"))
+    probe = make_probe()
+    reports, models = fit_reports(tmp_path, GradCAM(probe=probe, layers=layers, on_error="raise"))
     assert set(reports[-1].pictures) == {f"xai/grad_cam/{name}{part}" for name in found for part in ("", "/filmstrip")}
     for name in found:
         assert_maps(tmp_path, grad_cam(models[-1], probe.inputs, probe.targets, layer=name), layer=name)
 
 
 def test_the_layer_that_was_chosen_is_in_the_manifest_and_the_title(tmp_path):
-    callback = GradCAM(probe=given(), on_error="raise")
-    reports, _ = fitted(tmp_path, callback)
+    callback = GradCAM(probe=make_probe(), on_error="raise")
+    reports, _ = fit_reports(tmp_path, callback)
     assert load_run(tmp_path).callbacks["grad_cam"]["layers"] == callback.layer_names == {"auto": "backbone"}
     assert reports[-1].pictures[TAG].title == "Grad-CAM at backbone, epoch 1"
 
@@ -334,8 +287,8 @@ def weighted(output):
     ids=["label", "predicted", "int", "function", "path", "dotted path"],
 )
 def test_targets(tmp_path, target, meant):
-    probe = given()
-    _, models = fitted(tmp_path, GradCAM(probe=probe, target=target, on_error="raise"))
+    probe = make_probe()
+    _, models = fit_reports(tmp_path, GradCAM(probe=probe, target=target, on_error="raise"))
     targets = meant(models[-1](probe.inputs), probe.targets)
     assert_maps(tmp_path, grad_cam(models[-1], probe.inputs, targets, layer="backbone"))
 
@@ -368,8 +321,8 @@ def raw_and_doubled(model, inputs):
     ids=["method", "function", "path", "dotted path"],
 )
 def test_forward_says_how_inputs_become_an_output(tmp_path, forward, factor):
-    probe = given()
-    _, models = fitted(tmp_path, GradCAM(probe=probe, forward=forward, on_error="raise"), Named())
+    probe = make_probe()
+    _, models = fit_reports(tmp_path, GradCAM(probe=probe, forward=forward, on_error="raise"), Named())
     expected = grad_cam(models[-1], probe.inputs, probe.targets, layer="backbone", forward=models[-1].raw)
     assert_maps(tmp_path, factor * expected)
 
@@ -383,7 +336,7 @@ def test_a_segmentation_output_takes_a_target_of_its_own(tmp_path):
             return nn.functional.cross_entropy(self(batch[0]).mean((2, 3)), batch[1])
 
     callback = GradCAM(target=lambda output: output[:, 1].mean((1, 2)), layers="backbone.1", on_error="raise")
-    reports, _ = fitted(tmp_path, callback, Dense())
+    reports, _ = fit_reports(tmp_path, callback, Dense())
     grid = reports[-1].pictures["xai/grad_cam/backbone.1"]
     assert grid.maps.max() > 0
     assert not any("pred" in caption for caption in grid.captions)
@@ -396,9 +349,9 @@ def test_a_segmentation_output_takes_a_target_of_its_own(tmp_path):
 @pytest.mark.parametrize("kind", ["tuple", "mapping", "tensor"])
 @pytest.mark.parametrize("origin", ["captured", "given"])
 def test_batches_of_every_kind(tmp_path, kind, origin):
-    probe = given() if origin == "given" else None
+    probe = make_probe() if origin == "given" else None
     callback = GradCAM(probe=probe, probe_size=4, on_error="raise")
-    reports, models = fitted(
+    reports, models = fit_reports(
         tmp_path, callback, train=loader(kind=kind), validation=loader(8, kind, seed=1, batch_size=3)
     )
     explained = callback.explained
@@ -413,7 +366,7 @@ def test_a_named_tuple_is_a_batch(tmp_path):
     Pair = namedtuple("Pair", ["image", "label"])
     data = [Pair(image, label) for image, label in Samples(8)]
     callback = GradCAM(probe_size=4, on_error="raise")
-    fitted(tmp_path, callback, train=DataLoader(data, 4), validation=DataLoader(data, 4))
+    fit_reports(tmp_path, callback, train=DataLoader(data, 4), validation=DataLoader(data, 4))
     assert callback.explained.inputs.shape == (4, 3, SIZE, SIZE)
     assert callback.explained.targets is not None
 
@@ -430,7 +383,7 @@ def test_labels_may_be_anywhere_in_the_batch(tmp_path):
 
     callback = GradCAM(probe_size=4, labels=lambda batch: batch[2], on_error="raise")
     data = Last(8)
-    fitted(tmp_path, callback, Takes(), train=DataLoader(data, 4), validation=DataLoader(data, 4))
+    fit_reports(tmp_path, callback, Takes(), train=DataLoader(data, 4), validation=DataLoader(data, 4))
     assert set(callback.explained.targets.tolist()) == set(data.labels.tolist())
 
 
@@ -439,14 +392,14 @@ def test_the_probe_is_balanced_over_the_classes(tmp_path):
     order = data.labels.argsort(stable=True)
     data.images, data.labels = data.images[order], data.labels[order]
     callback = GradCAM(probe_size=CLASSES, on_error="raise")
-    fitted(tmp_path, callback, validation=DataLoader(data, 4))
+    fit_reports(tmp_path, callback, validation=DataLoader(data, 4))
     assert callback.explained.targets.tolist() == list(range(CLASSES))
 
 
 def test_the_probe_is_taken_from_the_named_validation_loader(tmp_path):
     callback = GradCAM(probe_size=4, probe_loader=1, on_error="raise")
     named = DataLoader(Samples(8, seed=5, classes=["a", "b", "c", "d"]), 4)
-    fitted(tmp_path, callback, validation=[loader(8, seed=1), named, loader(8, seed=6)])
+    fit_reports(tmp_path, callback, validation=[loader(8, seed=1), named, loader(8, seed=6)])
     samples = Samples(8, seed=5).images
     assert all(any(torch.equal(image, sample) for sample in samples) for image in callback.explained.inputs)
     assert callback.explained.class_names == ["a", "b", "c", "d"]
@@ -456,7 +409,7 @@ def test_captions_name_label_prediction_and_probability(tmp_path):
     names = ["ant", "bee", "cat", "dog"]
     callback = GradCAM(probe_size=4, on_error="raise")
     data = DataLoader(Samples(8, seed=1, classes=names), 4)
-    reports, models = fitted(tmp_path, callback, validation=data)
+    reports, models = fit_reports(tmp_path, callback, validation=data)
     explained = callback.explained
     for n, caption in enumerate(reports[-1].pictures[TAG].captions):
         probability, prediction = models[-1](explained.inputs)[n].softmax(0).max(0)
@@ -465,14 +418,14 @@ def test_captions_name_label_prediction_and_probability(tmp_path):
 
 def test_given_class_names_win_over_those_of_the_dataset(tmp_path):
     callback = GradCAM(probe_size=4, class_names=["w", "x", "y", "z"], on_error="raise")
-    fitted(tmp_path, callback, validation=DataLoader(Samples(8, classes=["a", "b", "c", "d"]), 4))
+    fit_reports(tmp_path, callback, validation=DataLoader(Samples(8, classes=["a", "b", "c", "d"]), 4))
     assert callback.explained.class_names == ["w", "x", "y", "z"]
 
 
 def test_the_display_undoes_the_normalisation(tmp_path):
     pixels = torch.rand(4, 3, SIZE, SIZE)
     callback = GradCAM(probe=Probe((pixels - 0.4) / 0.2), mean=[0.4] * 3, std=[0.2] * 3, on_error="raise")
-    reports, _ = fitted(tmp_path, callback)
+    reports, _ = fit_reports(tmp_path, callback)
     shown = reports[-1].pictures[TAG].images.float() / 255
     torch.testing.assert_close(shown, pixels.permute(0, 2, 3, 1), atol=1 / 255, rtol=0)
 
@@ -514,9 +467,9 @@ BATCHES = 2 + 2 * (3 + 2)  # of the sanity check, and in each of two epochs
 
 @pytest.mark.parametrize("kind", ["tuple", "mapping"])
 def test_a_given_probe_goes_through_the_transfer_hooks_once(tmp_path, kind):
-    seen, probe, model = [], given(), Normalising()
+    seen, probe, model = [], make_probe(), Normalising()
     callback = GradCAM(probe=probe, forward=spy(seen), layers="backbone", on_error="raise")
-    fitted(tmp_path, callback, model, train=loader(kind=kind), validation=loader(8, kind, seed=1))
+    fit_reports(tmp_path, callback, model, train=loader(kind=kind), validation=loader(8, kind, seed=1))
     assert len(seen) == 2
     for inputs in seen:
         assert torch.equal(inputs, (probe.inputs * 3 - 10) / 2)
@@ -528,7 +481,7 @@ def test_a_given_probe_goes_through_the_transfer_hooks_once(tmp_path, kind):
 def test_a_captured_probe_is_not_sent_through_them_again(tmp_path, kind):
     seen, model = [], Normalising()
     callback = GradCAM(probe_size=4, forward=spy(seen), layers="backbone", on_error="raise")
-    fitted(tmp_path, callback, model, train=loader(kind=kind), validation=loader(8, kind, seed=1))
+    fit_reports(tmp_path, callback, model, train=loader(kind=kind), validation=loader(8, kind, seed=1))
     for inputs in seen:
         assert all(any(torch.equal(row, other) for batch in model.validated for other in batch) for row in inputs)
     assert model.transferred == BATCHES
@@ -537,11 +490,11 @@ def test_a_captured_probe_is_not_sent_through_them_again(tmp_path, kind):
 
 def test_a_saved_captured_probe_is_not_sent_through_them_again(tmp_path):
     first = GradCAM(probe_size=4, on_error="raise")
-    fitted(tmp_path / "first", first, Normalising())
+    fit_reports(tmp_path / "first", first, Normalising())
     first.explained.save(tmp_path / "probe.pt")
     seen, model = [], Normalising()
     callback = GradCAM(probe=str(tmp_path / "probe.pt"), forward=spy(seen), layers="backbone", on_error="raise")
-    fitted(tmp_path / "second", callback, model)
+    fit_reports(tmp_path / "second", callback, model)
     assert torch.equal(seen[-1], first.explained.inputs)
     assert model.transferred == BATCHES
 
@@ -555,7 +508,7 @@ def test_the_probe_takes_the_precision_of_the_batches(tmp_path, precision, origi
         autocast.append(torch.is_autocast_enabled("cpu"))
         return spy(seen)(model, inputs)
 
-    probe = given() if origin == "given" else None
+    probe = make_probe() if origin == "given" else None
     callback = GradCAM(probe=probe, probe_size=4, forward=forward, layers="backbone", on_error="raise")
     run = trainer(tmp_path, callback, precision=precision)
     run.fit(classifier(), loader(), loader(8, seed=1))
@@ -587,7 +540,7 @@ class Shaped(Classifier):
 def test_signals_and_volumes_give_pictures(tmp_path, dimensions, size, maps):
     inputs, labels = torch.rand(8, 1, *size), torch.arange(8) % CLASSES
     data = DataLoader(TensorDataset(inputs, labels), 4)
-    logger = Kept()
+    logger = Reports()
     callback = GradCAM(probe_size=4, on_error="raise")
     trainer(tmp_path, callback, logger=logger).fit(Shaped(dimensions), data, data)
     assert maps_in_store(tmp_path).shape == (4, *maps)
@@ -602,7 +555,7 @@ def test_signals_and_volumes_give_pictures(tmp_path, dimensions, size, maps):
 
 def test_of_a_volume_the_slice_with_the_most_relevance_is_shown(tmp_path):
     inputs, labels = torch.rand(4, 1, 8, 12, 16), torch.arange(4)
-    logger = Kept()
+    logger = Reports()
     callback = GradCAM(probe=Probe(inputs, labels), on_error="raise")
     data = DataLoader(TensorDataset(inputs, labels), 4)
     trainer(tmp_path, callback, logger=logger).fit(Shaped(3), data, data)

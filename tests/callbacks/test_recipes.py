@@ -9,8 +9,9 @@ import pytest
 from torch.utils.data import DataLoader
 
 from lightning_xai import GradCAM, Probe, load_run
-
-from .nets import Samples, net_of
+from tests.support.classifier import net_of
+from tests.support.data import Samples
+from tests.support.namespaces import NAMESPACES
 
 RECIPES = sorted((Path(__file__).parents[2] / "callbacks").glob("*.yaml"))
 QUIET = [
@@ -31,7 +32,7 @@ def second(batch):
     return batch[1]
 
 
-@pytest.fixture(params=["pytorch_lightning", "lightning.pytorch"])
+@pytest.fixture(params=NAMESPACES)
 def cli(request, monkeypatch, tmp_path):
     """(arguments, run=False) -> the LightningCLI that a program with these arguments makes"""
     lightning = import_module(request.param)

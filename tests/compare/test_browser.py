@@ -13,8 +13,8 @@ from lightning_xai.compare import gather, to_page
 from lightning_xai.reading import Reading
 from lightning_xai.render.overlay import overlaid
 from lightning_xai.store import load_run
-from tests.compare import runs
-from tests.compare.browser import browsing, is_installed
+from tests.support import runs
+from tests.support.browser import browsing, is_installed
 
 pytestmark = pytest.mark.skipif(
     not is_installed(), reason="Chromium is not here: apt-get install chromium chromium-driver"

@@ -10,7 +10,7 @@ from lightning_xai.callbacks import GradCAM
 from lightning_xai.compare import comparison, gather
 from lightning_xai.compare.comparison import run_names
 from lightning_xai.store import load_run
-from tests.compare import runs
+from tests.support import runs
 
 
 def load(*folders):

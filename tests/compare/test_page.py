@@ -10,7 +10,7 @@ import torch
 from lightning_xai.compare import gather, to_page
 from lightning_xai.compare.encode import encode
 from lightning_xai.store import load_run
-from tests.compare import runs
+from tests.support import runs
 
 
 def data(*folders):

@@ -27,11 +27,11 @@ def insects(tmp_path) -> Path:
     return tmp_path / "insects"
 
 
-def test_concepts_are_read_from_folders(run_example, tmp_path, insects) -> None:
+def test_concepts_are_read_from_folders(call_example, tmp_path, insects) -> None:
     for name, colour in {"grassy": (20, 160, 30), "sandy": (200, 180, 120)}.items():
         fill(tmp_path / "concepts" / name, 10, colour)
     arguments = ("--data", insects, "--concepts", "concepts", "--classes", 0, 2, "--layers", "blocks", "stem")
-    done = run_example("concepts.py", *arguments, *TINY, folder=tmp_path)
+    done = call_example("concepts.py", *arguments, *TINY, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     run = load_run(tmp_path / "runs")
     (reading,) = run.readings["tcav"]
@@ -55,9 +55,9 @@ def test_without_concepts_some_are_generated(run_example, tmp_path, insects) -> 
     assert {tag.split("/")[4] for tag in scalars if tag.endswith("/effect")} == {"stripes", "checks", "red"}
 
 
-def test_a_folder_without_images_is_named(run_example, tmp_path, insects) -> None:
+def test_a_folder_without_images_is_named(call_example, tmp_path, insects) -> None:
     (tmp_path / "concepts").mkdir()
-    done = run_example("concepts.py", "--data", insects, "--concepts", "concepts", *TINY, folder=tmp_path)
+    done = call_example("concepts.py", "--data", insects, "--concepts", "concepts", *TINY, folder=tmp_path)
     assert done.returncode != 0
     assert "concepts holds no images, nor folders of images" in done.stderr
     assert "Traceback" not in done.stderr

@@ -37,18 +37,18 @@ def test_class_folders_are_split(run_example, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("held_out", ["val", "test"])
-def test_a_held_out_folder_is_taken_as_it_is(run_example, tmp_path, held_out) -> None:
+def test_a_held_out_folder_is_taken_as_it_is(call_example, tmp_path, held_out) -> None:
     for part, number in (("train", 6), (held_out, 4)):
         for name in ("ant", "bee"):
             fill(tmp_path / "insects" / part / name, number)
-    done = run_example("image_folder.py", "--data", tmp_path / "insects", *TINY, folder=tmp_path)
+    done = call_example("image_folder.py", "--data", tmp_path / "insects", *TINY, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "12 training and 8 validation images of 2 classes" in done.stdout
     probe = probe_of(tmp_path)
     assert sorted(probe.targets.tolist()) == [0] * 4 + [1] * 4
 
 
-def test_the_probe_shows_the_pictures_as_they_are(run_example, tmp_path) -> None:
+def test_the_probe_shows_the_pictures_as_they_are(call_example, tmp_path) -> None:
     """Un-normalised for display: one flat colour a class comes back as it was saved."""
     colours = {"blue": (20, 40, 200), "red": (200, 30, 10)}
     for name, colour in colours.items():
@@ -57,7 +57,7 @@ def test_the_probe_shows_the_pictures_as_they_are(run_example, tmp_path) -> None
             folder.mkdir(parents=True)
             for index in range(4):
                 Image.new("RGB", (40, 40), colour).save(folder / f"{index}.png")
-    done = run_example("image_folder.py", "--data", tmp_path / "flat", *TINY, folder=tmp_path)
+    done = call_example("image_folder.py", "--data", tmp_path / "flat", *TINY, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     probe = probe_of(tmp_path)
     for image, target in zip(probe.images(), probe.targets.tolist(), strict=True):
@@ -86,26 +86,26 @@ def class_without_images(folder: Path) -> None:
         (class_without_images, "has no images of: bee"),
     ],
 )
-def test_a_folder_that_cannot_be_learned_from_is_named(run_example, tmp_path, make, message) -> None:
+def test_a_folder_that_cannot_be_learned_from_is_named(call_example, tmp_path, make, message) -> None:
     make(tmp_path / "data")
-    done = run_example("image_folder.py", "--data", tmp_path / "data", *TINY, folder=tmp_path)
+    done = call_example("image_folder.py", "--data", tmp_path / "data", *TINY, folder=tmp_path)
     assert done.returncode != 0
     assert message in done.stderr
     assert str(tmp_path / "data") in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_missing_folder_is_named(run_example, tmp_path) -> None:
-    done = run_example("image_folder.py", "--data", tmp_path / "nowhere", *TINY, folder=tmp_path)
+def test_a_missing_folder_is_named(call_example, tmp_path) -> None:
+    done = call_example("image_folder.py", "--data", tmp_path / "nowhere", *TINY, folder=tmp_path)
     assert done.returncode != 0
     assert "nowhere is no folder" in done.stderr
 
 
-def test_an_unreadable_image_is_named(run_example, tmp_path) -> None:
+def test_an_unreadable_image_is_named(call_example, tmp_path) -> None:
     for name in ("ant", "bee"):
         fill(tmp_path / "data" / name, 5)
     (tmp_path / "data" / "bee" / "2.png").write_bytes(b"not a picture")
-    done = run_example("image_folder.py", "--data", tmp_path / "data", *TINY, folder=tmp_path)
+    done = call_example("image_folder.py", "--data", tmp_path / "data", *TINY, folder=tmp_path)
     assert done.returncode != 0
     assert "2.png is no image that Pillow can read" in done.stderr
 

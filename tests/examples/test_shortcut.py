@@ -1,6 +1,8 @@
 """The planted truth: Grad-CAM and TCAV find the mark where the network leans on it, and not where it does not."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_xai import load_run
+from tests.support.events import read_events
 
 TAG = "xai/grad_cam/auto"
 EFFECT = "xai/tcav/features.10/disc/mark/effect"
@@ -26,10 +29,6 @@ class Trained:
         return [event.value for event in self.events.Scalars(name)]
 
 
-def read_events(folder: Path) -> EventAccumulator:
-    return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
-
-
 def train(run_example, root: Path, correlation: float, seed: int = 0) -> Trained:
     done = run_example("shortcut.py", "--correlation", correlation, "--seed", seed, folder=root)
     assert done.returncode == 0, done.stderr
@@ -40,8 +39,10 @@ def train(run_example, root: Path, correlation: float, seed: int = 0) -> Trained
 
 @pytest.fixture(scope="module")
 def trained(run_example, tmp_path_factory) -> dict[float, Trained]:
-    root = tmp_path_factory.mktemp("shortcut")
-    return {correlation: train(run_example, root, correlation) for correlation in (1.0, 0.5)}
+    """Both runs of `make demo`, at once: each takes one thread."""
+    root, correlations = tmp_path_factory.mktemp("shortcut"), (1.0, 0.5)
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(correlations, pool.map(partial(train, run_example, root), correlations), strict=True))
 
 
 def check_effect_where_the_mark_always_tells(run: Trained) -> float:
@@ -126,19 +127,19 @@ def test_the_summary_tells_the_effect_and_its_band(trained) -> None:
             assert min(picture.size) > 400
 
 
-def test_runs_side_by_side(run_example, trained, tmp_path) -> None:
+def test_runs_side_by_side(call_example, trained, tmp_path) -> None:
     folders = [run.folder for run in trained.values()]
-    done = run_example("side_by_side.py", *folders, "--output", "both.png", folder=tmp_path)
+    done = call_example("side_by_side.py", *folders, "--output", "both.png", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "both.png") as both, Image.open(folders[0] / "effects.png") as one:
         assert both.width > 1.3 * one.width
-    done = run_example("side_by_side.py", tmp_path, folder=tmp_path)
+    done = call_example("side_by_side.py", tmp_path, folder=tmp_path)
     assert done.returncode != 0
 
 
-def test_a_run_ends_once_the_effect_passes_a_threshold(run_example, tmp_path) -> None:
+def test_a_run_ends_once_the_effect_passes_a_threshold(call_example, tmp_path) -> None:
     tiny = ("--epochs", 4, "--images", 64, "--stop-at-effect", -100)
-    done = run_example("shortcut.py", *tiny, folder=tmp_path)
+    done = call_example("shortcut.py", *tiny, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "stopped after epoch 0: the mark's effect passed -100.0" in done.stdout
     folder = tmp_path / "runs" / "shortcut" / "correlation-1.0"
@@ -167,22 +168,22 @@ def test_the_summary_says_what_was_logged_and_where_to_look(trained) -> None:
 
 
 @pytest.mark.slow
-def test_running_again_replaces_the_run(run_example, tmp_path) -> None:
+def test_running_again_replaces_the_run(call_example, tmp_path) -> None:
     tiny = ("--epochs", 1, "--images", 64)
     folder = tmp_path / "runs" / "shortcut" / "correlation-1.0"
     for again in (False, True):
-        done = run_example("shortcut.py", *tiny, folder=tmp_path)
+        done = call_example("shortcut.py", *tiny, folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert ("replacing the earlier run" in done.stdout) == again
     assert len(list(folder.glob("events.out.tfevents.*"))) == 1
     assert len(read_events(folder).Scalars(f"{TAG}/share/mark")) == 1
 
 
-def test_a_folder_of_something_else_is_left_alone(run_example, tmp_path) -> None:
+def test_a_folder_of_something_else_is_left_alone(call_example, tmp_path) -> None:
     kept = tmp_path / "runs" / "shortcut" / "correlation-1.0" / "thesis.txt"
     kept.parent.mkdir(parents=True)
     kept.write_text("years of work")
-    done = run_example("shortcut.py", "--epochs", 1, "--images", 64, folder=tmp_path)
+    done = call_example("shortcut.py", "--epochs", 1, "--images", 64, folder=tmp_path)
     assert done.returncode != 0
     assert "holds something else than an earlier run: move it, or give --output" in done.stderr
     assert kept.read_text() == "years of work"
@@ -201,8 +202,8 @@ def test_wandb_runs_offline(run_example, tmp_path) -> None:
         (("--epochs", 0), "--epochs and --images start at 1"),
     ],
 )
-def test_wrong_settings_are_answered_at_once(run_example, tmp_path, arguments, message) -> None:
-    done = run_example("shortcut.py", *arguments, folder=tmp_path)
+def test_wrong_settings_are_answered_at_once(call_example, tmp_path, arguments, message) -> None:
+    done = call_example("shortcut.py", *arguments, folder=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

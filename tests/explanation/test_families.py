@@ -10,7 +10,10 @@ from lightning_xai import load_run
 from lightning_xai.callbacks import Features, Values
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Scalar
-from tests.callbacks.nets import classifier, events, loader, trainer
+from tests.support.classifier import classifier
+from tests.support.data import loader
+from tests.support.events import events
+from tests.support.training import trainer
 
 
 @dataclass(eq=False, kw_only=True)

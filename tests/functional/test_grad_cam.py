@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from lightning_xai.functional import VARIANTS, grad_cam, last_spatial_layer
 from lightning_xai.functional.grad_cam import GRADIENT_VARIANTS
-
-from . import reference
-from .nets import ChannelsLast, Deep, Plain, ResNet, Text, ViT
+from tests.support import textbook_cam
+from tests.support.nets import ChannelsLast, Deep, Plain, ResNet, Text, ViT
 
 Move = Callable[[Tensor], Tensor]
 
@@ -75,8 +74,8 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> No
 @pytest.mark.parametrize("name", CASES)
 def test_equals_the_textbook(name: str, variant: str) -> None:
     model, layer, x, y, move, _ = case(name)
-    a, g = reference.activations_and_gradients(model, layer, x, reference.class_score(y))
-    expected = reference.gradient_map(variant, move(a), move(g))
+    a, g = textbook_cam.activations_and_gradients(model, layer, x, textbook_cam.class_score(y))
+    expected = textbook_cam.gradient_map(variant, move(a), move(g))
     # the squares of tiny gradients lose digits in float32, and so do the quotients of xgrad_cam
     loose = {"grad_cam_plus_plus": 1e-3, "xgrad_cam": 1e-3}.get(variant, 2e-5)
     if name == "vit, block" and variant == "hires_cam":
@@ -87,8 +86,8 @@ def test_equals_the_textbook(name: str, variant: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_ablation_cam_equals_the_whole_model_run_for_each_channel(name: str) -> None:
     model, layer, x, y, move, ablate = case(name)
-    a, _ = reference.activations_and_gradients(model, layer, x, reference.class_score(y))
-    expected = reference.ablation_cam(model, layer, x, y, move(a), ablate)
+    a, _ = textbook_cam.activations_and_gradients(model, layer, x, textbook_cam.class_score(y))
+    expected = textbook_cam.ablation_cam(model, layer, x, y, move(a), ablate)
     assert_close(grad_cam(model, x, y, layer=layer, variant="ablation_cam", batch_size=5), expected, 1e-4)
 
 
@@ -105,15 +104,15 @@ def test_ablation_cam_of_a_module_that_is_called_for_what_it_writes() -> None:
     nn.init.normal_(model.head.weight)
     nn.init.uniform_(model.last.bias, 0, 2)
     a = model.last(model.first(x).relu()).detach()
-    expected = reference.ablation_cam(model, "last", x, y, a, first)
+    expected = textbook_cam.ablation_cam(model, "last", x, y, a, first)
     assert_close(grad_cam(model, x, y, layer="last", variant="ablation_cam"), expected, 1e-4)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_score_cam_equals_a_loop_over_channels(name: str) -> None:
     model, layer, x, y, move, _ = case(name)
-    a, _ = reference.activations_and_gradients(model, layer, x, reference.class_score(y))
-    expected = reference.score_cam(model, x, y, move(a))
+    a, _ = textbook_cam.activations_and_gradients(model, layer, x, textbook_cam.class_score(y))
+    expected = textbook_cam.score_cam(model, x, y, move(a))
     assert_close(grad_cam(model, x, y, layer=layer, variant="score_cam", batch_size=5), expected)
 
 

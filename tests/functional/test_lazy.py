@@ -10,8 +10,7 @@ from lightning_xai.functional import attention_maps, find_layers, grad_cam, last
 from lightning_xai.functional.activations import activations, layer_gradients
 from lightning_xai.functional.attention_relevance import attention_relevance
 from lightning_xai.functional.grad_cam import VARIANTS
-
-from .nets import ViT
+from tests.support.nets import ViT
 
 pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
 IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))

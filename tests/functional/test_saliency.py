@@ -11,9 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lightning_xai.functional import saliency
 from lightning_xai.functional.passes.explained import channel_dimension
-
-from .attention_models import Additive, Stack, transformer
-from .nets import ChannelsLast, Plain, ResNet, Text, ViT
+from tests.support.attention_nets import Additive, Stack, transformer
+from tests.support.nets import ChannelsLast, Plain, ResNet, Text, ViT
 
 exactly = partial(assert_close, rtol=0, atol=0)
 

@@ -11,9 +11,8 @@ from lightning_xai.functional.activations import activations, earlier_layer, lay
 from lightning_xai.functional.concepts.directions import CAVs, Sensitivities
 from lightning_xai.functional.fit_cavs import fit_cavs
 from lightning_xai.functional.tcav import TCAVScores, score_concepts, tcav
-
-from . import reference_cav as reference
-from .nets import ChannelsLast, Deep, Plain, ResNet, Text, ViT
+from tests.support import textbook_cav
+from tests.support.nets import ChannelsLast, Deep, Plain, ResNet, Text, ViT
 
 # net, layer, shape of the input
 CASES: dict[str, tuple[Callable[[], nn.Module], str, tuple[int, ...]]] = {
@@ -52,12 +51,16 @@ def test_scores_and_effects_equal_a_loop(name: str) -> None:
     reach = 0.0
     for row, target in enumerate(scores.classes.tolist()):
         gradients = torch.stack(
-            [reference.gradient(model, layer, x, target) for x, y in zip(inputs, targets, strict=True) if y == target]
+            [
+                textbook_cav.gradient(model, layer, x, target)
+                for x, y in zip(inputs, targets, strict=True)
+                if y == target
+            ]
         )
         for column, concept in enumerate(concepts.values()):
-            vectors = torch.stack([reference.cav(concept, random) for random in randoms])
-            assert float(scores.score[row, column]) == pytest.approx(reference.sign_score(gradients, vectors), abs=0)
-            expected = reference.effect(gradients, vectors, concept, randoms)
+            vectors = torch.stack([textbook_cav.cav(concept, random) for random in randoms])
+            assert float(scores.score[row, column]) == pytest.approx(textbook_cav.sign_score(gradients, vectors), abs=0)
+            expected = textbook_cav.effect(gradients, vectors, concept, randoms)
             assert float(scores.effect[row, column]) == pytest.approx(expected, rel=1e-3, abs=1e-5)
             reach = max(reach, abs(expected))
     assert reach > 1e-2, "an empty comparison"
@@ -73,7 +76,7 @@ def test_null_effects_equal_a_loop() -> None:
         others = [other for other in range(len(randoms)) if other != index]
         for sample, gradient in enumerate(flat):
             vectors = cavs.null_vectors[index, others]
-            expected = reference.effect(gradient[None], vectors, random, [randoms[o] for o in others])
+            expected = textbook_cav.effect(gradient[None], vectors, random, [randoms[o] for o in others])
             assert float(found.null_effects[sample, index]) == pytest.approx(expected, rel=1e-3, abs=1e-5)
     torch.testing.assert_close(found.gradient_norm.double(), flat.norm(dim=1), rtol=1e-5, atol=0)
 
@@ -288,7 +291,7 @@ def test_gradients_are_each_samples_own(name: str) -> None:
     for size in (4, 100):
         found = layer_gradients(model, inputs, targets, layer, batch_size=size)[layer]
         for sample, target, gradient in zip(inputs, targets, found, strict=True):
-            expected = reference.gradient(model, layer, sample, int(target))
+            expected = textbook_cav.gradient(model, layer, sample, int(target))
             torch.testing.assert_close(gradient.flatten().double(), expected, rtol=1e-4, atol=1e-6)
 
 

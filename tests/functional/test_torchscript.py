@@ -12,8 +12,7 @@ from lightning_xai.functional import attention_maps, find_layers, grad_cam, last
 from lightning_xai.functional.activations import activations, earlier_layer, layer_gradients
 from lightning_xai.functional.attention_relevance import attention_relevance
 from lightning_xai.functional.grad_cam import VARIANTS
-
-from .nets import ViT
+from tests.support.nets import ViT
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 

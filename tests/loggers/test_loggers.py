@@ -1,4 +1,3 @@
-import io
 import json
 import logging
 import re
@@ -9,16 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from PIL import Image
-from torch import Tensor
 
 from lightning_xai.loggers import Files, log_report, open_run, takes_reports
 from lightning_xai.render import draw
-from lightning_xai.report import Filmstrip, Grid, Opening, Overlay, Report, Scalar, TableRow
-
-from . import wandb_file
-
-NAMESPACES = ["pytorch_lightning", "lightning.pytorch"]
+from lightning_xai.report import Opening, Overlay, Report
+from tests.support import wandb_file
+from tests.support.events import read_events
+from tests.support.namespaces import NAMESPACES
+from tests.support.png import pixels
+from tests.support.reports import make_opening, make_report
 
 pytestmark = [
     # TensorBoard's own modules, on the way in.
@@ -32,55 +30,7 @@ def namespace(request):
     return pytest.importorskip(request.param)
 
 
-def make_report(epoch: int = 3) -> Report:
-    draws = torch.Generator().manual_seed(epoch)
-    images = torch.arange(2 * 16 * 16 * 3).remainder(256).to(torch.uint8).view(2, 16, 16, 3)
-    maps = torch.rand(2, 4, 4, generator=draws)
-    film = maps.unsqueeze(1).repeat(1, 2, 1, 1)
-    captions = ["label: cat", "label: dog"]
-    rows = [
-        TableRow(0, "cat", "dog", 0.5, images[0], Overlay(images[0], maps[0], 1.0)),
-        TableRow(1, "dog", "dog", 0.25, None, Overlay(images[1], maps[1], 1.0)),
-    ]
-    return Report(
-        epoch=epoch,
-        scalars={"xai/grad_cam/backbone.layer4/drift": 0.5},
-        pictures={
-            "xai/grad_cam/backbone.layer4": Grid(images, maps, captions, 1.0, "Grad-CAM"),
-            "xai/grad_cam/backbone.layer4/filmstrip": Filmstrip(
-                images, film, captions, ["epoch 0", "epoch 1"], None, "Grad-CAM"
-            ),
-        },
-        tables={"xai/grad_cam/backbone.layer4/samples": rows},
-    )
-
-
-def make_opening(folder=None) -> Opening:
-    return Opening(
-        folder=folder,
-        fingerprints={"grad_cam": "abc123"},
-        scalars=[
-            Scalar("xai/grad_cam/backbone.layer4/drift", "what moved", chart="drift"),
-            Scalar("xai/grad_cam/auto/zero_maps", "empty maps"),
-            Scalar(
-                "xai/t/a.b/effect", "worth", "xai/t/a.b/effect_lower", "xai/t/a.b/effect_upper", chart="xai/striped"
-            ),
-        ],
-    )
-
-
-def pixels(png: bytes) -> Tensor:
-    image = Image.open(io.BytesIO(png)).convert("RGB")
-    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, 3)
-
-
 # TensorBoard
-
-
-def events(folder):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    return EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0}).Reload()
 
 
 @pytest.fixture(params=["", "mine"])
@@ -93,7 +43,7 @@ def test_tensorboard_pictures_are_those_drawn(board):
     open_run(board, make_opening())
     log_report(board, report, 17)
     board.finalize("success")
-    found = events(board.log_dir)
+    found = read_events(board.log_dir)
     prefix = "mine-" if board._prefix else ""
     assert sorted(found.Tags()["images"]) == sorted(prefix + tag for tag in report.pictures)
     for tag, picture in report.pictures.items():
@@ -108,7 +58,7 @@ def test_tensorboard_layout(board):
 
     open_run(board, make_opening())
     board.finalize("success")
-    (layout,) = events(board.log_dir).Tensors("custom_scalars__config__")
+    (layout,) = read_events(board.log_dir).Tensors("custom_scalars__config__")
     (category,) = layout_pb2.Layout.FromString(layout.tensor_proto.string_val[0]).category
     prefix = "mine-" if board._prefix else ""
     lines, band = category.chart
@@ -127,14 +77,14 @@ def test_tensorboard_layout(board):
 def test_tensorboard_probe_card(board):
     open_run(board, make_opening())
     board.finalize("success")
-    (card,) = events(board.log_dir).Tensors("xai/probe/text_summary")
+    (card,) = read_events(board.log_dir).Tensors("xai/probe/text_summary")
     assert b"| grad_cam | `abc123` |" in card.tensor_proto.string_val[0]
 
 
 def test_tensorboard_writes_no_empty_cards(board):
     open_run(board, Opening(folder=None))
     board.finalize("success")
-    assert not events(board.log_dir).Tags()["tensors"]
+    assert not read_events(board.log_dir).Tags()["tensors"]
 
 
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
@@ -173,7 +123,7 @@ def test_the_users_hyperparameters_survive(namespace, tmp_path):
 
     written = yaml.safe_load(Path(logger.log_dir, "hparams.yaml").read_text())
     assert written == {"width": 5, "xai/grad_cam/probe": "abc123"}
-    start = events(logger.log_dir).SummaryMetadata("_hparams_/session_start_info")
+    start = read_events(logger.log_dir).SummaryMetadata("_hparams_/session_start_info")
     shown = metadata.parse_session_start_info_plugin_data(start.plugin_data.content).hparams
     assert shown["width"].number_value == 5
 
@@ -338,7 +288,7 @@ def test_a_subclass_of_a_known_logger_is_known(namespace, tmp_path):
     logger = Mine(tmp_path)
     log_report(logger, make_report(), 2)
     logger.finalize("success")
-    assert len(events(logger.log_dir).Tags()["images"]) == 2
+    assert len(read_events(logger.log_dir).Tags()["images"]) == 2
 
 
 def test_importing_loads_no_logger():

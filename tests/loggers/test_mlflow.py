@@ -11,9 +11,12 @@ from lightning_xai import GradCAM
 from lightning_xai.loggers import log_report, open_run
 from lightning_xai.render import draw
 from lightning_xai.report import Overlay, Report
-from tests.callbacks.nets import classifier, loader, trainer
-
-from .test_loggers import NAMESPACES, make_opening, make_report, pixels
+from tests.support.classifier import classifier
+from tests.support.data import loader
+from tests.support.namespaces import NAMESPACES
+from tests.support.png import pixels
+from tests.support.reports import make_opening, make_report
+from tests.support.training import trainer
 
 pytest.importorskip("mlflow", reason="MLflow is not here: pip install mlflow-skinny")
 

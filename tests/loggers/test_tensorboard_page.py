@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from lightning_xai import TCAV, Concept, GradCAM, Probe
-from tests.callbacks.nets import SIZE, Samples, classifier, loader, trainer
-from tests.compare.browser import browsing, is_installed
-
-from .test_loggers import events, pixels
+from tests.support.browser import browsing, is_installed
+from tests.support.classifier import classifier
+from tests.support.data import SIZE, Samples, loader
+from tests.support.events import read_events
+from tests.support.png import pixels
+from tests.support.training import trainer
 
 pytestmark = [
     pytest.mark.skipif(not is_installed(), reason="Chromium is not here: apt-get install chromium chromium-driver"),
@@ -124,7 +126,7 @@ def test_image_cards_have_a_slider_over_the_whole_run(show, run):
         "xai/tcav/backbone.3/effects",
     ]
     (file,) = run.rglob("events.out.tfevents.*")
-    logged = events(file)
+    logged = read_events(file)
     for tag in ("xai/grad_cam/auto", "xai/grad_cam/auto/filmstrip"):
         slider = f"deep(card({tag!r}), 'paper-slider')[0]"
         assert browser.run(f"{DEEP} return [{slider}.min, {slider}.max]") == [0, EPOCHS - 1]

@@ -10,9 +10,10 @@ from pytorch_lightning.loggers import WandbLogger
 from lightning_xai import GradCAM, Probe
 from lightning_xai.loggers import log_report
 from lightning_xai.report import Overlay, Report
-from tests.callbacks.nets import classifier, loader, trainer
-
-from . import wandb_file
+from tests.support import wandb_file
+from tests.support.classifier import classifier
+from tests.support.data import loader
+from tests.support.training import trainer
 
 
 def keys(tree, above=()):

@@ -1,0 +1,3 @@
+"""The two names under which Lightning is installed."""
+
+NAMESPACES = ["pytorch_lightning", "lightning.pytorch"]
