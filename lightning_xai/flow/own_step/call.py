@@ -104,21 +104,32 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
 
 
 def partner(similarities: Tensor, target: Tensor) -> Tensor:
-    """(N,) the entry of each row that its target names, or the mean of those that it marks."""
-    if target.ndim == 1 and not target.is_floating_point():
-        return similarities.gather(1, target[:, None])[:, 0]
-    marked = target.to(similarities.dtype)
-    return (similarities * marked).sum(1) / marked.sum(1).clamp_min(1)
+    """(N,) the entry of each row that its target names."""
+    return similarities.gather(1, target[:, None])[:, 0]
 
 
-def find(tree: Any, wanted: Callable[[Tensor], bool]) -> Path | None:
+def _find(tree: Any, wanted: Callable[[Tensor], bool]) -> Path | None:
     """Where in a tree the first such tensor is."""
     if isinstance(tree, Tensor):
         return () if wanted(tree) else None
     for key, part in items(tree):
-        if (path := find(part, wanted)) is not None:
+        if (path := _find(part, wanted)) is not None:
             return (key, *path)
     return None
+
+
+def origin_of(values: Tensor, output: Any) -> Path | None:
+    """Where in an output a loss's input is, as it is, in another shape or in another precision."""
+    return _find(output, lambda tensor: _is_same(tensor, values))
+
+
+def _is_same(tensor: Tensor, values: Tensor) -> bool:
+    if tensor.numel() != values.numel() or not tensor.is_floating_point():
+        return False
+    if tensor.dtype != values.dtype:
+        return torch.equal(tensor.flatten().to(values.dtype), values.flatten())
+    contiguous = tensor.is_contiguous() and values.is_contiguous()
+    return tensor.data_ptr() == values.data_ptr() and (contiguous or tensor.shape == values.shape)
 
 
 def at(tree: Any, path: Path) -> Any:

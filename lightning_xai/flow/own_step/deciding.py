@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_xai.flow.own_step.call import Taken
+from lightning_xai.flow.own_step.call import Taken, origin_of
 from lightning_xai.flow.own_step.losses import Judged
 from lightning_xai.flow.own_step.sources import Sources
 from lightning_xai.flow.own_step.watch import Watched
@@ -79,7 +79,7 @@ def decide(
         taken: Taken = "values"
         if target == "partner":
             taken = "pair"
-        elif target == "nothing" and judged.meaning.family in ("classes", "yes or no") and judged.values.ndim == 2:
+        elif target == "nothing" and _are_similarities(judged, watched):
             target, taken = "partner", "partner"
         every.append(Decision(index, judged, target, taken))
     numbers = [sources.origin(decision.judged.values).parameters for decision in every]
@@ -89,6 +89,13 @@ def decide(
         if fit:
             return max(fit, key=lambda decision: numbers[decision.index])
     return None
+
+
+def _are_similarities(judged: Judged, watched: Watched) -> bool:
+    """Whether each row of a loss's input has one entry that counts, and no module made them."""
+    of_module = any(origin_of(judged.values, call.output) is not None for call in watched.of_model)
+    named = judged.meaning.family == "classes" and judged.target.ndim == 1
+    return named and judged.values.ndim == 2 and not of_module
 
 
 def target_of(judged: Judged, watched: Watched, sources: Sources) -> Target:

@@ -8,10 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from lightning_xai.attempt import attempt
-from lightning_xai.flow.own_step.call import Call
-from lightning_xai.flow.own_step.layout import Layout
-from lightning_xai.flow.own_step.look import Look, origin_of
-from lightning_xai.flow.own_step.losses import Family
+from lightning_xai.flow.own_step.call import Call, origin_of
+from lightning_xai.flow.own_step.layout import FAMILIES, Layout
+from lightning_xai.flow.own_step.look import Look
 from lightning_xai.flow.own_step.own import Labels, OwnStep
 from lightning_xai.flow.own_step.task import Task, TaskName
 from lightning_xai.flow.own_step.words import fed_words
@@ -22,17 +21,6 @@ SAY_TASK = (
     "Give task= ('multiclass', 'multilabel', 'regression', 'segmentation', ...), or target=, a function of the output "
     "that returns one score a sample"
 )
-FAMILIES: Mapping[TaskName, Family] = {
-    "multiclass": "classes",
-    "segmentation": "classes",
-    "tokens": "classes",
-    "language": "classes",
-    "multilabel": "yes or no",
-    "binary": "yes or no",
-    "regression": "values",
-    "embedding": "values",
-}
-"""What the output of a task is laid out like where the user alone says it."""
 
 
 def unknown(look: Look, why: str) -> OwnStep:
@@ -55,6 +43,8 @@ def guessed(look: Look, labels: Labels | None, name: TaskName | None) -> OwnStep
         if rows is not None:
             return OwnStep(pair, f"{seen} and compares two outputs", Task("embedding", "values"))
         return unknown(look, f"{seen} and compares two outputs; but of their similarity, {error}")
+    if name in ("detection", "embedding"):
+        return unknown(look, f"{seen}, and its output is not seen to be task={name!r}")
     values, error = attempt(lambda: outputs.logits(output))
     if values is None:
         return unknown(look, f"{seen}, and no loss or metric says what comes out: {error}")
@@ -64,7 +54,7 @@ def guessed(look: Look, labels: Labels | None, name: TaskName | None) -> OwnStep
     if name is not None:
         layout = Layout(FAMILIES[name], tuple(values.shape[1:]))
         return OwnStep(of_output, seen, _task(name, layout, values, False), layout, labels=of_batch)
-    kind = _kind_by_labels(values, found if used else None)
+    kind = _kind_by_labels(values, found if used and not _are_two_views(look) else None)
     if kind is None:
         what = f"an output of shape {tuple(values.shape)}"
         return unknown(look, f"{seen}, which gives {what}, and no loss or metric says what that means")

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from lightning_xai.flow.own_step.losses import Family
+from lightning_xai.flow.own_step.task import TaskName
+
+FAMILIES: Mapping[TaskName, Family] = {
+    "multiclass": "classes",
+    "segmentation": "classes",
+    "tokens": "classes",
+    "language": "classes",
+    "multilabel": "yes or no",
+    "binary": "yes or no",
+    "regression": "values",
+}
+"""What the output of a task is laid out like."""
 
 
 @dataclass(frozen=True)

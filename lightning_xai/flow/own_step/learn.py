@@ -6,12 +6,14 @@ from contextlib import nullcontext
 from typing import Any
 
 from lightning_xai.attempt import attempt
-from lightning_xai.batches import batch_size, select
+from lightning_xai.batches import batch_size, places, select
 from lightning_xai.callbacks.flow.namespaces import LightningModule
+from lightning_xai.flow.own_step.call import origin_of
 from lightning_xai.flow.own_step.deciding import Decision
 from lightning_xai.flow.own_step.guess import guessed, unknown
-from lightning_xai.flow.own_step.layout import Layout
-from lightning_xai.flow.own_step.look import Look, origin_of
+from lightning_xai.flow.own_step.layout import FAMILIES, Layout
+from lightning_xai.flow.own_step.look import Look
+from lightning_xai.flow.own_step.losses import Judged
 from lightning_xai.flow.own_step.own import Labels, OwnStep
 from lightning_xai.flow.own_step.task import Task, TaskName
 from lightning_xai.flow.own_step.watch import Context, UnwatchableError, steps_of
@@ -55,13 +57,20 @@ def learn(
     for look in looks:
         _, error = attempt(look.run)
         failures += [] if error is None else [f"{look.step} raised {type(error).__name__}: {error}"]
-        if look.decision is not None:
+        if look.decision is not None and task in (None, *_compatible(look.decision)):
             return told(look, look.decision, task)
     for look in looks:
         if look.calls_model:
             return guessed(look, labels, task)
     what = failures[0] if failures else f"{looks[0].step} calls no module with parameters"
     raise ValueError(f"{what}. {WAY_OUT}")
+
+
+def _compatible(decision: Decision) -> list[TaskName]:
+    """The tasks whose outputs are laid out as what a loss takes."""
+    if decision.taken != "values":
+        return ["embedding"]
+    return [name for name, family in FAMILIES.items() if family == decision.judged.meaning.family]
 
 
 def told(look: Look, decision: Decision, name: TaskName | None = None) -> OwnStep:
@@ -87,7 +96,10 @@ def told(look: Look, decision: Decision, name: TaskName | None = None) -> OwnSte
     if decision.taken != "values":
         return OwnStep(call, seen, Task("embedding", "values"), Layout("values", (), rows, stacked))
     layout = Layout(judged.meaning.family, tuple(judged.values.shape[1:]), rows, stacked)
-    return OwnStep(call, seen, task_of(look, decision, layout, name), layout)
+    task = task_of(look, decision, layout, name)
+    if name is None and task.name in ("segmentation", "tokens") and not _are_of_places(look, judged, task):
+        return unknown(look, f"{what} with targets that it matches to the output itself, as detectors do")
+    return OwnStep(call, seen, task, layout)
 
 
 def task_of(look: Look, decision: Decision, layout: Layout, name: TaskName | None) -> Task:
@@ -108,6 +120,13 @@ def task_of(look: Look, decision: Decision, layout: Layout, name: TaskName | Non
             name = "multiclass" if not independent else "binary" if classes == 1 else "multilabel"
     ignore = judged.options.get("ignore_index")
     return Task(name, scale, classes, independent, ignore if isinstance(ignore, int) else None)
+
+
+def _are_of_places(look: Look, judged: Judged, task: Task) -> bool:
+    """Whether a target has as many labels as a part of the batch that it is made of, or one for each class of those."""
+    parts, names = places(look.batch), look.sources.origin(judged.target).batch
+    numbers = [parts[name].numel() * classes for name in names for classes in (1, task.classes)]
+    return not names or judged.target.numel() in numbers
 
 
 def _are_probabilities(values: Any, layout: Layout) -> bool:

@@ -1,4 +1,4 @@
-"""A look at one step: its first run, and runs in which samples are left out or have changed places."""
+"""A look at one step: its first run, and runs with other samples."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 from lightning_xai.batches import Path, batch_size, select
 from lightning_xai.callbacks.flow.namespaces import LightningModule
 from lightning_xai.flow.own_step.arguments import Signature
-from lightning_xai.flow.own_step.call import Call, Taken, find
-from lightning_xai.flow.own_step.checks import differentiable, rows_of
+from lightning_xai.flow.own_step.call import Call, Taken
+from lightning_xai.flow.own_step.checks import differentiable, other_samples, rows_of
 from lightning_xai.flow.own_step.deciding import Decision, decide, is_decided
 from lightning_xai.flow.own_step.sources import Sources
 from lightning_xai.flow.own_step.watch import Context, ModuleCall, Watched, watch
@@ -87,14 +87,14 @@ class Look:
         if self.samples == 1:
             return max(len(values), 1) if values.ndim else 1, False
         with inspecting(self.model), differentiable(self.model):
-            swapped = call.taken_from(self._again([1, 0, *range(2, self.samples)], call.is_over))
-        rows = rows_of(values, swapped, self.samples)
+            others = call.taken_from(self._again(other_samples(self.samples), call.is_over))
+        rows = rows_of(values, others, self.samples)
         if rows is None:
             raise ValueError(
                 f"it has the shape {tuple(values.shape)} of {self.samples} samples, and is not of one sample alone: it "
                 "changes with the others of the batch, or with random numbers"
             )
-        if call.repeats_step and not swapped.requires_grad:
+        if call.repeats_step and not others.requires_grad:
             raise ValueError("it has no gradient: it passes through no_grad(), detach() or numpy")
         return rows
 
@@ -118,20 +118,6 @@ class Look:
         with inspecting(self.model):
             fewer = self._again(list(range(1, self.samples)), lambda watched: len(watched.judged) > index)
         return len(fewer.judged) > index and fewer.judged[index].values.shape[1] < values.shape[1]
-
-
-def origin_of(values: Tensor, output: Any) -> Path | None:
-    """Where in an output a loss's input is, as it is, in another shape or in another precision."""
-    return find(output, lambda tensor: _is_same(tensor, values))
-
-
-def _is_same(tensor: Tensor, values: Tensor) -> bool:
-    if tensor.numel() != values.numel() or not tensor.is_floating_point():
-        return False
-    if tensor.dtype != values.dtype:
-        return torch.equal(tensor.flatten().to(values.dtype), values.flatten())
-    contiguous = tensor.is_contiguous() and values.is_contiguous()
-    return tensor.data_ptr() == values.data_ptr() and (contiguous or tensor.shape == values.shape)
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

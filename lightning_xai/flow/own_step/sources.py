@@ -93,7 +93,8 @@ class Sources(TorchFunctionMode):
     ) -> Any:
         output = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
-        made = [args[0]] if name in ("__setitem__", "__set__") else tensors(output)
+        changed = name in ("__setitem__", "__set__")
+        made = [args[0]] if changed else tensors(output)
         self._used |= self._union((args, kwargs)) if made else 0
         if made and not _is_constant(name):
             bits = self._union((args, kwargs))
