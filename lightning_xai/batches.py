@@ -130,18 +130,22 @@ def _is_list(tree: Any) -> bool:
 
 
 def _holds_samples(tree: Any, size: int) -> bool:
-    """Whether a list has one item a sample, rather than a tensor of all samples in each item."""
+    """Whether a list has one item a sample, rather than a part of the batch in each item."""
     if not _is_list(tree) or len(tree) != size:
         return False
-    if any(item is None for item in tree):
-        return all(item is None or isinstance(item, str) for item in tree)
-    return _are_images(tree) or not all(_is_of(item, size) for item in tree)
+    if all(item is None or isinstance(item, (Mapping, str, bytes, int, float)) for item in tree):
+        return True
+    spanning = [_spans(item, size) for item in tree]
+    if all(isinstance(item, Tensor) for item in tree):  # sequences of their own lengths, one of which may be the size
+        return _are_images(tree) or not all(spanning)
+    return not any(spanning)
 
 
-def _is_of(item: Any, size: int) -> bool:
-    """Whether each tensor of an item has so many samples, and there is one."""
-    sizes = [_sizes(part) for part in places(item).values() if part.ndim]
-    return bool(sizes) and all(found == [size] for found in sizes)
+def _spans(part: Any, size: int) -> bool:
+    """Whether a part of a batch has something of each sample."""
+    if isinstance(part, Tensor):
+        return _has(part, size)
+    return _holds_samples(part, size) or any(_spans(item, size) for _, item in items(part))
 
 
 def _are_images(parts: Sequence[Any]) -> bool:

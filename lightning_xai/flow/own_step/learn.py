@@ -114,7 +114,8 @@ def task_of(look: Look, decision: Decision, layout: Layout, name: TaskName | Non
     independent, classes = layout.family == "yes or no", int(values.shape[1])
     if name is None:
         if values.ndim > 2:
-            images = any(t.is_floating_point() and t.ndim >= 4 for c in look.watched.of_model for t in tensors(c.args))
+            fed = tensors([(call.args, call.kwargs) for call in look.watched.of_model])
+            images = any(tensor.is_floating_point() and tensor.ndim >= 4 for tensor in fed)
             name = "language" if decision.target == "tokens" else "segmentation" if images else "tokens"
         else:
             name = "multiclass" if not independent else "binary" if classes == 1 else "multilabel"

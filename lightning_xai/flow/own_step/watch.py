@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_xai.batches import places
 from lightning_xai.callbacks.flow.namespaces import NAMESPACES, LightningModule
@@ -32,6 +33,17 @@ class Ended(BaseException):
 
 class UnwatchableError(ValueError):
     """A module whose steps cannot be run to look at them."""
+
+
+class _Alone(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses what waits for other processes: a step is repeated on each of them by itself."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func.namespace in ("c10d", "_c10d_functional"):
+            raise UnwatchableError(f"it calls torch.distributed ({func.__name__}) itself")
+        return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +99,11 @@ Until: TypeAlias = "Callable[[Watched], bool]"
 """Whether a step ends now; asked when a module was called, when it returned, and when a loss function did."""
 
 
+def _alone() -> AbstractContextManager[Any]:
+    running = distributed.is_available() and distributed.is_initialized()
+    return _Alone() if running else nullcontext()  # type: ignore[no-untyped-call]
+
+
 def steps_of(model: LightningModule) -> list[str]:
     """The steps that a module defines and that can be run, in the order in which they are looked at."""
     bases = [namespace.LightningModule for namespace in NAMESPACES]
@@ -116,7 +133,8 @@ def watch(
         fed: args and kwargs that take the place of those of the first call of the model.
 
     Raises:
-        UnwatchableError: the model is no shadow: a step of the module itself would log and count.
+        UnwatchableError: the model is no shadow: a step of the module itself would log and count. Or the step calls
+            `torch.distributed` by itself.
         Exception: what the step itself raises.
     """
     if not is_shadow(model):
@@ -139,6 +157,7 @@ def watch(
         _metrics_told(model, judge),
         _optimisation_ends(model, watched),
         context(),
+        _alone(),
         sources or nullcontext(),
         Losses(judge),
         suppress(Ended),
@@ -181,8 +200,12 @@ def _metrics_told(model: nn.Module, judge: Callable[[Judged], None]) -> Iterator
     def told(metric: nn.Module, update: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         meaning = metric_meaning(metric)
         given = dict(zip(("preds", "target"), args, strict=False)) | kwargs
-        values, target = given.get("preds"), given.get("target")
-        if meaning is not None and isinstance(values, Tensor) and isinstance(target, Tensor):
+        values: Any = given.get("preds")
+        target: Any = given.get("target")
+        tensors = isinstance(values, Tensor) and isinstance(target, Tensor)
+        if (
+            tensors and meaning is not None and values.is_floating_point()
+        ):  # predicted classes say nothing of the output
             judge(Judged(type(metric).__name__, meaning, values, target, metric=True))
         return update(*args, **kwargs)
 
