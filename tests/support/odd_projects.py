@@ -41,6 +41,15 @@ class Queue(Plain):
         return F.cross_entropy(logits, torch.zeros(len(one), dtype=torch.long))
 
 
+class Masked(InfoNCE):
+    """Some samples have no partner, which the batch says."""
+
+    def step(self, batch):
+        one, other = (F.normalize(self(view)) for view in batch[0])
+        partners = torch.where(batch[1] >= 0, torch.arange(len(one)), -100)
+        return F.cross_entropy(one @ other.T / 0.1, partners.type_as(batch[1]))
+
+
 class Supervised(Plain):
     """Contrast by labels: a matrix of which samples are of one class."""
 

@@ -13,7 +13,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from lightning_xai.tensors import tensors
 
 CONSTANT = ("empty", "zeros", "ones", "full", "eye", "arange", "rand", "randn", "randint")
-"""What a function's name starts with, behind ``new_`` and before ``_like``, that takes no values from its arguments."""
+"""Functions that take no values from their arguments, without their ``new_`` and ``_like``."""
+OF_FIRST = ("to", "type_as", "view_as", "expand_as", "reshape_as")
+"""Methods that take no values from what follows their tensor."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Sources(TorchFunctionMode):
         made = [args[0]] if changed else tensors(output)
         self._used |= self._union((args, kwargs)) if made else 0
         if made and not _is_constant(name):
-            bits = self._union((args, kwargs))
+            bits = self._union((args[:1],) if name in OF_FIRST else (args, kwargs))
             for tensor in made:
                 self._bits[tensor] = self._bits.get(tensor, 0) | bits
         return output

@@ -80,14 +80,12 @@ class Watched:
         calls: of modules, by the step itself.
         judged: calls of loss functions and metrics.
         sources: where tensors come from, where that was followed.
-        ended: whether it was ended from within.
     """
 
     step: str
     calls: list[ModuleCall] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     sources: Sources | None = None
-    ended: bool = False
 
     @property
     def of_model(self) -> list[ModuleCall]:
@@ -148,14 +146,13 @@ def watch(
         end()
 
     def end() -> None:
-        if watched.ended or until(watched):
-            watched.ended = True
+        if until(watched):
             raise Ended
 
     with (
         _calls_told(model, watched, end, fed),
         _metrics_told(model, judge),
-        _optimisation_ends(model, watched),
+        _optimisation_ends(model),
         context(),
         _alone(),
         sources or nullcontext(),
@@ -218,14 +215,13 @@ def _metrics_told(model: nn.Module, judge: Callable[[Judged], None]) -> Iterator
 
 
 @contextmanager
-def _optimisation_ends(model: LightningModule, watched: Watched) -> Iterator[None]:
+def _optimisation_ends(model: LightningModule) -> Iterator[None]:
     """A manual step ends where it would first change the model."""
     if model.automatic_optimization or model._trainer is None:
         yield
         return
 
     def stop(*_: Any, **__: Any) -> None:
-        watched.ended = True
         raise Ended
 
     optimizers: Any = model.optimizers()

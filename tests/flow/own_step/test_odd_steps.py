@@ -1,10 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from tests.flow.own_step.scoring import learned, seeded
 from tests.support import odd_projects as odd
-from tests.support.projects import CLASSES, PROJECTS, Project, image, label
+from tests.support.projects import CLASSES, LENGTH, PROJECTS, WORDS, Module, Project, ids, image, label
 
 PLAIN = Project(odd.Plain, lambda i: (image(i), label(i)), None, "", "")
 VIEWS = PROJECTS["two views"]
@@ -22,7 +23,7 @@ def partners(module, batch):
 
 
 @pytest.mark.parametrize("samples", [CLASSES, 6])
-@pytest.mark.parametrize(("kind", "scale"), [(odd.InfoNCE, 10), (odd.NTXent, 1), (odd.Queue, 1)])
+@pytest.mark.parametrize(("kind", "scale"), [(odd.InfoNCE, 10), (odd.Masked, 10), (odd.NTXent, 1), (odd.Queue, 1)])
 def test_a_contrast_is_an_embedding_and_its_score_the_similarity_to_the_partner(kind, scale, samples):
     module, batch, own, score = look(kind, VIEWS, samples)
     assert own.task.name == "embedding"
@@ -72,6 +73,83 @@ def test_the_loss_counts_on_whose_input_most_parameters_act():
     module, batch, own, score = look(odd.Auxiliary)
     torch.testing.assert_close(score, module(batch[0])["main"].gather(1, batch[1][:, None])[:, 0])
     assert own.call.path == ("main",)
+
+
+class OwnLoss(nn.Module):
+    """Makes its own loss of labels that it is given, as Hugging Face's models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(WORDS, 8), nn.Linear(8, CLASSES)
+
+    def forward(self, input_ids, labels=None):
+        logits = self.head(self.embed(input_ids))
+        return {"loss": F.cross_entropy(logits.view(-1, CLASSES), labels.view(-1)), "logits": logits}
+
+
+class OwnLossModule(Module):
+    def setup_parts(self):
+        self.net = OwnLoss()
+
+    def step(self, batch):
+        return self.net(**batch)["loss"]
+
+
+def test_a_model_that_makes_its_own_loss_is_called_with_its_labels():
+    # nearly all of one label, which is then the next one's as well: still no next token
+    def tags(i):
+        return torch.zeros(LENGTH, dtype=torch.long).index_fill(0, torch.tensor(i % LENGTH), 1)
+
+    project = Project(OwnLossModule, lambda i: {"input_ids": ids(i), "labels": tags(i)}, None, "tokens", "")
+    module, batch, own, score = look(OwnLossModule, project)
+    assert (own.task.name, own.call.path) == ("tokens", ("logits",))
+    logits = module.net(**batch)["logits"]
+    torch.testing.assert_close(score, torch.stack([logits[i, i % LENGTH, 1] for i in range(6)]))
+
+
+class FromNames(odd.Plain):
+    """Its labels are names, which the step looks up."""
+
+    def step(self, batch):
+        labels = torch.tensor([int(name[1:]) for name in batch[1]])
+        return F.cross_entropy(self(batch[0]), labels)
+
+
+def test_labels_that_are_looked_up_are_of_the_batch():
+    project = Project(FromNames, lambda i: (image(i), f"c{label(i)}"), None, "multiclass", "")
+    module, batch, own, score = look(FromNames, project)
+    labels = torch.tensor([int(name[1:]) for name in batch[1]])
+    assert own.task.name == "multiclass"
+    torch.testing.assert_close(score, module(batch[0]).gather(1, labels[:, None])[:, 0])
+
+
+class Precise(odd.Plain):
+    """Its loss is taken in another precision."""
+
+    def step(self, batch):
+        return F.cross_entropy(self(batch[0]).double(), batch[1], ignore_index=-1)
+
+
+def test_a_loss_in_another_precision_is_of_the_same_output_and_a_sample_without_label_explained_by_its_prediction():
+    project = Project(Precise, lambda i: (image(i), label(i) if i % 3 else -1), None, "multiclass", "")
+    module, batch, own, score = look(Precise, project)
+    logits = module(batch[0])
+    assert own.call.path == ()
+    torch.testing.assert_close(score[::3], logits.amax(1)[::3])
+    torch.testing.assert_close(
+        score, logits.gather(1, torch.where(batch[1] < 0, logits.argmax(1), batch[1])[:, None])[:, 0]
+    )
+
+
+def test_the_user_says_what_an_output_means():
+    _, _, own, score = look(odd.Divergence, SHARES, task="multiclass")
+    assert (own.task.name, own.task.guessed, own.task.classes) == ("multiclass", False, CLASSES)
+    module, batch, own, score = look(PROJECTS["dict batch"].module, PROJECTS["dict batch"], task="regression")
+    torch.testing.assert_close(score, module(batch["image"]).mean(1))
+    _, _, own, _ = look(odd.Dice, PROJECTS["segmentation"], task="segmentation")
+    assert (own.task.name, own.task.classes) == ("segmentation", CLASSES)
+    _, _, own, _ = look(odd.VAE, task="embedding")
+    assert "task='embedding'" in own.unknown
 
 
 def test_of_two_tasks_the_larger_head_counts():
