@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 
 from lightning_xai.tensors import items, rebuilt
-
-Path: TypeAlias = tuple[Any, ...]
-"""The keys, places or field names that lead from a batch to one of its parts."""
 
 IMAGE_CHANNELS = (1, 3)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+Path: TypeAlias = tuple[Any, ...]
+"""The keys, places or names that lead from a tree to one of its parts."""
 
 
 def first_tensor(tree: Any) -> Tensor | None:
@@ -73,6 +76,23 @@ def tensors(tree: Any) -> list[Tensor]:
     if isinstance(tree, Tensor):
         return [tree]
     return [tensor for _, value in items(tree) for tensor in tensors(value)]
+
+
+def find(tree: Any, wanted: Callable[[Tensor], bool]) -> Path | None:
+    """Where in `tree` the first such tensor is; None where there is none."""
+    if isinstance(tree, Tensor):
+        return () if wanted(tree) else None
+    for key, part in items(tree):
+        if (path := find(part, wanted)) is not None:
+            return (key, *path)
+    return None
+
+
+def at(tree: Any, path: Path) -> Any:
+    """The part of `tree` that a path leads to."""
+    for key in path:
+        tree = dict(items(tree))[key]
+    return tree
 
 
 def usable(tree: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -10,12 +9,11 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from lightning_xai.batches import Path
 from lightning_xai.callbacks.flow.namespaces import LightningModule
 from lightning_xai.flow.own_step.arguments import Fed, Signature
 from lightning_xai.flow.own_step.watch import Context, Watched, watch
 from lightning_xai.functional.layers import unwrapped_names
-from lightning_xai.tensors import items
+from lightning_xai.tensors import Path, at, find
 
 Taken: TypeAlias = Literal["values", "partner", "pair", "calls", "output"]
 """What is taken from the place where the step ends: the loss's input; of each row of it the target's entry, or with
@@ -108,19 +106,9 @@ def partner(similarities: Tensor, target: Tensor) -> Tensor:
     return similarities.gather(1, target[:, None])[:, 0]
 
 
-def _find(tree: Any, wanted: Callable[[Tensor], bool]) -> Path | None:
-    """Where in a tree the first such tensor is."""
-    if isinstance(tree, Tensor):
-        return () if wanted(tree) else None
-    for key, part in items(tree):
-        if (path := _find(part, wanted)) is not None:
-            return (key, *path)
-    return None
-
-
 def origin_of(values: Tensor, output: Any) -> Path | None:
     """Where in an output a loss's input is, as it is, in another shape or in another precision."""
-    return _find(output, lambda tensor: _is_same(tensor, values))
+    return find(output, lambda tensor: _is_same(tensor, values))
 
 
 def _is_same(tensor: Tensor, values: Tensor) -> bool:
@@ -130,10 +118,3 @@ def _is_same(tensor: Tensor, values: Tensor) -> bool:
         return torch.equal(tensor.flatten().to(values.dtype), values.flatten())
     contiguous = tensor.is_contiguous() and values.is_contiguous()
     return tensor.data_ptr() == values.data_ptr() and (contiguous or tensor.shape == values.shape)
-
-
-def at(tree: Any, path: Path) -> Any:
-    """The part of a tree that a path leads to."""
-    for key in path:
-        tree = tree[key] if isinstance(tree, (Mapping, list, tuple)) else getattr(tree, key)
-    return tree

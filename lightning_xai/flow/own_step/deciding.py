@@ -113,7 +113,7 @@ def target_of(judged: Judged, watched: Watched, sources: Sources) -> Target:
     if judged.meaning.family == "classes" and not judged.target.is_floating_point():
         return "tokens" if _are_next_tokens(judged.target, fed) else "data"
     made_of_target = set(target.batch) <= set(values.batch)
-    same = any(tensor.is_floating_point() and tensor.numel() == judged.target.numel() for tensor in fed)
+    same = any(tensor.numel() == judged.target.numel() for tensor in fed)
     return "input" if made_of_target and same else "data"
 
 

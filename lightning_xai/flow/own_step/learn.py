@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from lightning_xai.attempt import attempt
@@ -58,12 +59,17 @@ def learn(
         _, error = attempt(look.run)
         failures += [] if error is None else [f"{look.step} raised {type(error).__name__}: {error}"]
         if look.decision is not None and task in (None, *_compatible(look.decision)):
-            return told(look, look.decision, task)
+            return placed(look, told(look, look.decision, task))
     for look in looks:
         if look.calls_model:
-            return guessed(look, labels, task)
+            return placed(look, guessed(look, labels, task))
     what = failures[0] if failures else f"{looks[0].step} calls no module with parameters"
     raise ValueError(f"{what}. {WAY_OUT}")
+
+
+def placed(look: Look, own: OwnStep) -> OwnStep:
+    """The same, with where inputs and labels are in a batch."""
+    return replace(own, fed=look.fed_from(own.call), labelled=look.labelled_from)
 
 
 def _compatible(decision: Decision) -> list[TaskName]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_xai.batches import Path, batch_size, select
+from lightning_xai.batches import batch_size, places, select
 from lightning_xai.callbacks.flow.namespaces import LightningModule
 from lightning_xai.flow.own_step.arguments import Signature
 from lightning_xai.flow.own_step.call import Call, Taken
@@ -17,6 +17,7 @@ from lightning_xai.flow.own_step.deciding import Decision, decide, is_decided
 from lightning_xai.flow.own_step.sources import Sources
 from lightning_xai.flow.own_step.watch import Context, ModuleCall, Watched, watch
 from lightning_xai.functional.guard import inspecting
+from lightning_xai.tensors import Path, find, first_tensor
 
 
 class Look:
@@ -63,6 +64,21 @@ class Look:
         origin = self.sources.origin(call.args, call.kwargs)
         changes = bool(origin.parameters) or origin.buffers
         return None if changes else Signature.of(call.args, call.kwargs, self.samples)
+
+    def fed_from(self, call: Call) -> Path | None:
+        """Where in the batch the first tensor that is fed comes from; None where it is made of several or none."""
+        fed = self.watched.of_model[call.number]
+        return self._path(first_tensor((fed.args, fed.kwargs)))
+
+    @property
+    def labelled_from(self) -> Path | None:
+        """Where in the batch the labels come from; None where that is several places or none."""
+        return None if self.decision is None else self._path(self.decision.judged.target)
+
+    def _path(self, tensor: Tensor | None) -> Path | None:
+        names = () if tensor is None else self.sources.origin(tensor).batch
+        source = places(self.batch)[names[0]] if len(names) == 1 else None
+        return None if source is None else find(self.batch, lambda part: part is source)
 
     def repeating(self, number: int, path: Path | None, judged: int | None = None) -> Call:
         """That calls a module as the step did; where its arguments change, the step is run for them."""

@@ -16,6 +16,7 @@ from lightning_xai.flow.own_step.layout import Layout
 from lightning_xai.flow.own_step.scores import clean_labels, label_classes, predicted_classes, score_table
 from lightning_xai.flow.own_step.task import OF_PLACES, WITH_CLASSES, Task
 from lightning_xai.flow.own_step.watch import Context, watch
+from lightning_xai.tensors import Path
 
 Labels = Callable[[Any], Tensor | None]
 
@@ -44,6 +45,8 @@ class OwnStep:
         layout: of what is taken; None where it is one number a sample, or unknown.
         unknown: why a score cannot be said, with the way out; empty where it can.
         labels: of a batch, where no loss or metric is given them.
+        fed: where in a batch the first tensor that the model is fed comes from; None where there is no one place.
+        labelled: where in a batch the labels come from; None where there is no one place.
     """
 
     call: Call
@@ -52,6 +55,8 @@ class OwnStep:
     layout: Layout | None = None
     unknown: str = ""
     labels: Labels | None = None
+    fed: Path | None = None
+    labelled: Path | None = None
 
     def samples(self, model: LightningModule, batch: Any, context: Context = nullcontext) -> Samples:
         """The inputs and labels of a batch as the step makes them. Runs the step once, on a shadow."""

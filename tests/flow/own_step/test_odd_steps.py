@@ -3,8 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lightning_xai.flow.own_step.learn import learn
 from tests.flow.own_step.scoring import learned, seeded
 from tests.support import odd_projects as odd
+from tests.support.in_a_run import in_a_run
 from tests.support.projects import CLASSES, LENGTH, PROJECTS, WORDS, Module, Project, ids, image, label
 
 PLAIN = Project(odd.Plain, lambda i: (image(i), label(i)), None, "", "")
@@ -98,13 +100,14 @@ class OwnLossModule(Module):
 def test_a_model_that_makes_its_own_loss_is_called_with_its_labels():
     # nearly all of one label, which is then the next one's as well: still no next token
     def tags(i):
-        return torch.zeros(LENGTH, dtype=torch.long).index_fill(0, torch.tensor(i % LENGTH), 1)
+        return torch.tensor([0] * (LENGTH - 1) + [int(i == 1)])
 
     project = Project(OwnLossModule, lambda i: {"input_ids": ids(i), "labels": tags(i)}, None, "tokens", "")
     module, batch, own, score = look(OwnLossModule, project)
     assert (own.task.name, own.call.path) == ("tokens", ("logits",))
     logits = module.net(**batch)["logits"]
-    torch.testing.assert_close(score, torch.stack([logits[i, i % LENGTH, 1] for i in range(6)]))
+    expected = [logits[i, -1, 1] if i == 1 else logits[i, :, 0].mean() for i in range(6)]
+    torch.testing.assert_close(score, torch.stack(expected))
 
 
 class FromNames(odd.Plain):
@@ -194,3 +197,12 @@ def test_probabilities_are_explained_through_their_logarithm():
 def test_a_step_ends_right_behind_its_loss_and_only_on_the_shadow():
     module, _, _, _ = look(odd.Ending)
     assert len(module.before) == len(module.behind) == 2  # the Trainer's own batches
+
+
+def test_a_partners_place_is_no_label():
+    batch = VIEWS.batch()
+
+    def labels(shadow, context):
+        return learn(shadow, batch, context=context).samples(shadow, batch, context).labels
+
+    assert in_a_run(seeded(odd.InfoNCE), VIEWS.loader(), labels) is None
