@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from lightning_xai.callbacks.flow.shadows import Shadows
+from lightning_xai.flow.shadows import Shadows
 
 
 class _Acting(pl.Callback):

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from lightning_xai.callbacks.flow.namespaces import LightningModule
+from lightning_xai.flow.namespaces import LightningModule
 from lightning_xai.flow.own_step.arguments import Fed, Signature
 from lightning_xai.flow.own_step.watch import Context, Watched, watch
 from lightning_xai.functional.layers import unwrapped_names

@@ -14,7 +14,7 @@ from lightning_xai.flow.own_step.look import Look
 from lightning_xai.flow.own_step.own import Labels, OwnStep
 from lightning_xai.flow.own_step.task import Task, TaskName
 from lightning_xai.flow.own_step.words import fed_words
-from lightning_xai.functional import outputs
+from lightning_xai.functional.passes import outputs
 from lightning_xai.probe import split_batch
 
 SAY_TASK = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_xai.attempt import attempt
 from lightning_xai.batches import batch_size, places, select
-from lightning_xai.callbacks.flow.namespaces import LightningModule
+from lightning_xai.flow.namespaces import LightningModule
 from lightning_xai.flow.own_step.call import origin_of
 from lightning_xai.flow.own_step.deciding import Decision
 from lightning_xai.flow.own_step.guess import guessed, unknown

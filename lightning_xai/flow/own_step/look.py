@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from lightning_xai.batches import batch_size, places, select
-from lightning_xai.callbacks.flow.namespaces import LightningModule
+from lightning_xai.flow.namespaces import LightningModule
 from lightning_xai.flow.own_step.arguments import Signature
 from lightning_xai.flow.own_step.call import Call, Taken
 from lightning_xai.flow.own_step.checks import differentiable, other_samples, rows_of
 from lightning_xai.flow.own_step.deciding import Decision, decide, is_decided
 from lightning_xai.flow.own_step.sources import Sources
 from lightning_xai.flow.own_step.watch import Context, ModuleCall, Watched, watch
-from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional.passes.guard import inspecting
 from lightning_xai.tensors import Path, find, first_tensor
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_xai.callbacks.flow.namespaces import LightningModule
+from lightning_xai.flow.namespaces import LightningModule
 from lightning_xai.flow.own_step.arguments import Fed
 from lightning_xai.flow.own_step.call import Call
 from lightning_xai.flow.own_step.layout import Layout

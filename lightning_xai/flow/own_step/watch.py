@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_xai.batches import places
-from lightning_xai.callbacks.flow.namespaces import NAMESPACES, LightningModule
+from lightning_xai.flow.namespaces import NAMESPACES, LightningModule
 from lightning_xai.flow.own_step.losses import Judged, Losses, is_metric, metric_meaning
 from lightning_xai.flow.own_step.sources import Sources
 from lightning_xai.functional.hooks.outermost import outermost_calls

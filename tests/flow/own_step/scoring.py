@@ -4,7 +4,7 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_xai.flow.own_step.learn import learn
-from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional.passes.guard import inspecting
 from tests.support.in_a_run import in_a_run
 
 

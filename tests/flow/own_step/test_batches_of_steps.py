@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 
 from lightning_xai.batches import select
 from lightning_xai.flow.own_step.learn import learn
-from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional.passes.guard import inspecting
 from tests.flow.own_step.scoring import explained, seeded
 from tests.support.in_a_run import in_a_run
 from tests.support.projects import CLASSES, Module, Project, at_label, cnn, image, label
