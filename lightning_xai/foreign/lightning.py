@@ -33,6 +33,11 @@ def prefix_of(logger: Any) -> str:
     return str(getattr(logger, "_prefix", ""))
 
 
+def is_attached(module: Any) -> bool:
+    """Whether a module has a Trainer; its ``trainer`` raises where it has none."""
+    return module._trainer is not None
+
+
 def before_transfer(module: Any, batch: Any) -> Any:
     """The batch through the hook that runs before it is moved to the device."""
     return module._on_before_batch_transfer(batch, dataloader_idx=0)

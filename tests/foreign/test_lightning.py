@@ -98,3 +98,10 @@ def test_a_twin_of_a_trainer_has_another_strategy_and_runs_another_model(tmp_pat
     assert run.strategy is not strategy and run.loggers and run.lightning_module is net
     other.__dict__["_trainer"] = made
     assert private.before_transfer(other, torch.zeros(1)).item() == 1
+
+
+def test_a_module_without_a_trainer_is_known(tmp_path):
+    net = Net()
+    assert not private.is_attached(net)
+    net.trainer = trainer(tmp_path)
+    assert private.is_attached(net)
