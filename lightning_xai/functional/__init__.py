@@ -11,9 +11,13 @@ from lightning_xai.functional.activations import activations, layer_gradients
 from lightning_xai.functional.attention import attention_maps, unused_softmaxes
 from lightning_xai.functional.attention_scalars import attention_distance, attention_entropy, attention_share
 from lightning_xai.functional.cav import CAVs, fit_cavs
+from lightning_xai.functional.feature_importance import feature_importance
 from lightning_xai.functional.grad_cam import VARIANTS, grad_cam
 from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional.kernel_shap import kernel_shap
 from lightning_xai.functional.layers import find_layers, named_layers
+from lightning_xai.functional.lime import lime
+from lightning_xai.functional.occlusion import occlusion
 from lightning_xai.functional.outputs import call, logits, predict, scores
 from lightning_xai.functional.relevance import attention_relevance
 from lightning_xai.functional.rollout import attention_rollout, attention_rollout_rows
@@ -34,14 +38,18 @@ __all__ = [
     "attention_rollout_rows",
     "attention_share",
     "call",
+    "feature_importance",
     "find_layers",
     "fit_cavs",
     "grad_cam",
     "inspecting",
+    "kernel_shap",
     "last_spatial_layer",
     "layer_gradients",
+    "lime",
     "logits",
     "named_layers",
+    "occlusion",
     "predict",
     "saliency",
     "score_concepts",

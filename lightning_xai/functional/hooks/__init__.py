@@ -1,5 +1,6 @@
 """The one place that touches module hooks: the taps on layers, the calls of a forward, what is behind a layer."""
 
+from lightning_xai.functional.hooks.altered import altering
 from lightning_xai.functional.hooks.calls import Call, following, trace
 from lightning_xai.functional.hooks.embedded import embedding
 from lightning_xai.functional.hooks.tail import Tail, continuing, record_tail
@@ -9,6 +10,7 @@ __all__ = [
     "Call",
     "DisconnectedError",
     "Tail",
+    "altering",
     "continuing",
     "embedding",
     "following",
