@@ -43,7 +43,8 @@ def kernel_shap(
             number, a tensor of one sample or of all, or a neutral token's id: a padding token may change the mask too.
         background: (M, ...) samples in the place of a baseline: absent features are taken from each in turn, and the
             scores averaged.
-        masks: coalitions that are run, at least two a feature, which is the default.
+        masks: coalitions that are run, at least two a feature, which is the default. Of many features less than
+            about ten each make it worse, not better.
         cells: of an image along each side, of a signal along its axis. Columns and tokens are features themselves.
         seed: of the coalitions that are drawn, the same ones for all samples and in every call.
         forward: used instead of the call of `model`: inputs -> output. It has to run `model`.

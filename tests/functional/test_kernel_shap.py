@@ -135,6 +135,15 @@ def test_the_coalitions(features, masks):
         assert len(rows) >= masks - 1
 
 
+def test_a_size_is_complete_only_where_its_weight_is():
+    """All coalitions of two would leave ten masks to stand for those of three to ten."""
+    sizes = coalitions(20, 430, 0).masks[:-1].sum(1)
+    assert (sizes == 2).sum() < 150
+    assert len(sizes.unique()) > 15
+    complete = coalitions(20, 3000, 0).masks[:-1].sum(1)
+    assert (complete == 2).sum() == (complete == 18).sum() == comb(20, 2)
+
+
 def test_more_masks_come_closer_and_never_move():
     model, x = deep(12, 2), 2 * torch.randn(16, 12)
     truth = kernel_shap(model, x, 1, masks=2**12 - 2, batch_size=1024)

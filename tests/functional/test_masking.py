@@ -1,4 +1,4 @@
-"""What occlusion, KernelSHAP, LIME and feature importance share: what is masked, by what, and under which circumstances."""
+"""What occlusion, KernelSHAP, LIME and feature importance share: what is masked, by what, and what is around it."""
 
 import copy
 from functools import partial
@@ -351,6 +351,13 @@ def test_bfloat16(method):
     assert found.dtype == half.dtype == torch.float32
     assert_close(found, expected, rtol=0.1, atol=0.02)
     assert_close(half, method(model, x, 1, baseline="mean"), rtol=0.1, atol=0.03)
+
+
+def test_scores_in_bfloat16_are_averaged_in_more_digits():
+    model, x, background = mlp().bfloat16(), torch.randn(2, 6).bfloat16(), torch.randn(50, 6).bfloat16()
+    with masking(model, x, 1, background=background) as masked:
+        found = masked.scores(torch.zeros(1, 6))
+    exactly(found, output_of(model, background)[:, 1].double().mean().expand(1, 2))
 
 
 def test_a_compiled_model():

@@ -17,7 +17,7 @@ def coalitions(features: int, masks: int | None, seed: int) -> Bank:
     Sizes of coalitions from the outside in, complete while they fit; of the others pairs of a coalition and its
     complement at random (Covert and Lee 2021), which share the weight that is left. Complete where 2^features - 2
     masks fit: the values are then exact. At the least, two masks a feature, they are exact where features meet in
-    pairs.
+    pairs, and closer than with a few masks more, since those carry most of the weight.
 
     Raises:
         ValueError: fewer masks than that.
@@ -48,8 +48,8 @@ def _outside_in(features: int, masks: int, seed: int) -> tuple[Tensor, Tensor]:
     while left:
         number = [sum(comb(features, size) for size in pair) for pair in left]
         share = [sum(weight[size] for size in pair) for pair in left]
-        # of such a size less than one mask each would be drawn at random
-        rare = len(rows) > 1 and masks < sum(number) and masks * share[0] < number[0] * sum(share)
+        # by their weight the masks that are left would hold less than one of each: the outermost size always is run
+        rare = len(rows) > 1 and masks * share[0] < number[0] * sum(share)
         if number[0] > masks or rare:
             break
         for size in left.pop(0):
