@@ -46,11 +46,12 @@ class Masked:
         """Masks (P, features), 1 where a feature stays -> (P, N) or (P, N, T), float64 on the CPU."""
         samples, backgrounds = len(self.x), 1 if self.absent is None else len(self.absent)
         kept = masks.to(self.x.device, torch.bool)
+        features = replace(self.features, index=self.features.index.to(self.x.device))  # once, not with every batch
         jobs = torch.arange(len(masks) * backgrounds * samples, device=self.x.device)
         parts = []
         for job in torch.split(jobs, self.batch_size):
             rows, rest = job % samples, job // samples
-            keep = self.features.at_positions(kept[rest // backgrounds])
+            keep = features.at_positions(kept[rest // backgrounds])
             parts.append(self._run(rows, keep, rest % backgrounds).cpu().double())
         scores = torch.cat(parts)
         return scores.view(len(masks), backgrounds, samples, *scores.shape[1:]).mean(1)
@@ -66,7 +67,9 @@ class Masked:
             stand_in = self.absent[0]
         else:
             stand_in = self.absent[backgrounds, rows % self.absent.shape[1]]
-        return self._at(rows, torch.where(keep, self.x[rows], stand_in)).scores()
+        mixed = self.x.index_select(0, rows)
+        torch.where(keep, mixed, stand_in, out=mixed)  # in place: fresh memory costs more than the choice
+        return self._at(rows, mixed).scores()
 
     def _embedded(self, rows: Tensor, keep: Tensor) -> Tensor:
         request, ids = self._at(rows), self.x[rows]
