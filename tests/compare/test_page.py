@@ -53,10 +53,20 @@ def test_signed_maps_come_back_too(tmp_path):
 
 def test_fine_signed_maps_are_averaged_with_their_signs(tmp_path):
     fine = runs.measured(0, cells=90)
-    fine.rows["maps/auto"].sub_(0.7)
+    fine.rows["maps/auto"].sub_(0.95)
     (group,) = data(runs.write(tmp_path / "a", epochs=(0,), readings=[fine], kind=runs.Signed))["groups"]
     heats = group["runs"][0]["heats"][""]
     assert maps_of(heats, heats["frames"][0]).mean() == pytest.approx(float(fine.rows["maps/auto"].mean()), rel=0.02)
+
+
+def test_of_maps_without_a_sign_what_is_below_zero_is_nothing(tmp_path):
+    reading = runs.measured(0)
+    reading.rows["maps/auto"][0, 0, 0] = -9
+    (group,) = data(runs.write(tmp_path / "a", epochs=(0,), readings=[reading]))["groups"]
+    heats = group["runs"][0]["heats"][""]
+    assert not heats["signed"]
+    assert heats["frames"][0]["tops"][0] <= 1
+    assert maps_of(heats, heats["frames"][0])[0, 0, 0] == 0
 
 
 def test_maps_that_say_nothing_are_told_apart(tmp_path):

@@ -109,6 +109,15 @@ def test_what_has_no_relevance_and_what_is_no_number():
     assert abs(red(drawn)).max() <= 6  # the plate has a tint
 
 
+@pytest.mark.parametrize("kind", ["grid", "traces"])
+def test_what_speaks_only_against_is_relevance(kind):
+    against = -signed_cells().abs()
+    drawn = draw.pixels(PICTURES[kind](against, True))
+    nothing = draw.pixels(PICTURES[kind](torch.zeros(2, 4, 4), True))
+    words = [(np.abs(red(picture[60:])) < 8) & (np.asarray(picture[60:]).mean(-1) < 80) for picture in (drawn, nothing)]
+    assert words[0].sum() < words[1].sum()  # the plate, or the note, that says so
+
+
 def test_turned_around_a_map_has_the_other_colours():
     cells = torch.tensor([[0.0, 1], [-1, 0]])
     drawn, turned = (draw.pixels(Overlay(grey(1)[0], m, 1.0, signed=True)) for m in (cells, -cells))

@@ -70,7 +70,7 @@ def test_what_is_not_shown_is_summed():
 @pytest.mark.parametrize("inputs", [False, True])
 def test_bars_of_any_number(samples, inputs):
     values = torch.randn(samples, 6, generator=torch.Generator().manual_seed(0))
-    long = ["a", "$x$ and $y", "a very long name of a column that goes on and on", "", "ü", "\\frac"]
+    long = ["a", "$x$ and $y", "a very long name of a column that goes on and on", "", "ü", "$\\frac$"]
     drawn = draw(
         Bars(long, values, values if inputs else None, [f"label {i}\npred 1" for i in range(samples)], 3.0, "t")
     )
