@@ -13,7 +13,7 @@ import numpy as np
 
 from lightning_xai.attempt import attempt
 from lightning_xai.compare.reported import report_of, samples_of, scalars_of
-from lightning_xai.described import Unknown
+from lightning_xai.storage.described import Unknown
 from lightning_xai.reading import Reading, thinned
 from lightning_xai.render import draw
 from lightning_xai.render.colormap import Floats, Pixels

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lightning_xai.functional.layers import close_matches
 from lightning_xai.functional.masks import attributed, coalitions, leave_one_out, masking
 from lightning_xai.functional.masks.chosen import chosen_input
-from lightning_xai.functional.outputs import Targets
+from lightning_xai.functional.passes.outputs import Targets
 
 Method = Literal["kernel_shap", "permutation"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lightning_xai.callbacks import GradCAM
-from lightning_xai.callbacks.flow.opening import describe
+from lightning_xai.flow.opening import describe
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Curve, Curves, Report, Scalar, Traces

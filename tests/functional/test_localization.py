@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_xai.functional.localization import drift, mask_lift, mask_share, pointing_game, shows_relevance
+from lightning_xai.functional.metrics.localization import drift, mask_lift, mask_share, pointing_game, shows_relevance
 
 
 def corner(size=4):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_xai.described import describe, restore, with_films
+from lightning_xai.storage.described import describe, restore, with_films
 from lightning_xai.render import colormap, draw, overlay
 from lightning_xai.report import Filmstrip, Grid, Overlay, Report, TableRow, Tokens, Traces
 

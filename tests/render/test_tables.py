@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_xai.described import describe, restore
+from lightning_xai.storage.described import describe, restore
 from lightning_xai.render import bars, beeswarm, columns, draw
 from lightning_xai.report import Bars, Beeswarm, Report
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_xai.functional.explained import floating_input, token_ids
+from lightning_xai.functional.passes.explained import floating_input, token_ids
 from lightning_xai.functional.layers import close_matches
 from lightning_xai.tensors import tensors
 

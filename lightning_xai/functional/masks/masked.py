@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.functional import outputs
-from lightning_xai.functional.explained import channel_dimension
+from lightning_xai.functional.passes import outputs
+from lightning_xai.functional.passes.explained import channel_dimension
 from lightning_xai.functional.hooks import altering
 from lightning_xai.functional.layers import torchscript_note
 from lightning_xai.functional.masks.absent import Baseline, absent
 from lightning_xai.functional.masks.chosen import chosen_input
 from lightning_xai.functional.masks.features import Features, in_cells, one_each
-from lightning_xai.functional.request import Request, explaining
+from lightning_xai.functional.passes.request import Request, explaining
 from lightning_xai.tensors import map_tensors, select
 
 
