@@ -47,6 +47,7 @@ lint: $(VENV)/.dev
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/grad_cam.py
+	$(BIN)/python benchmarks/masked.py
 	$(BIN)/python benchmarks/held.py
 	$(BIN)/python benchmarks/history.py
 	$(BIN)/python benchmarks/tcav.py

@@ -76,11 +76,13 @@ class Overlay(Picture):
         image: (H, W, 3) uint8.
         map: (h, w) float, as measured: not scaled, not resized.
         scale: the value that takes the last colour; None takes the map's own maximum.
+        signed: whether values below zero speak against, and the scale is of absolute ones; else they count as zero.
     """
 
     image: Tensor
     map: Tensor
     scale: float | None
+    signed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +95,7 @@ class Grid(Picture):
         captions: N strings; a newline starts a new line.
         scale: the value that takes the last colour in every column; None scales each map by its own maximum.
         title: one line above the grid.
+        signed: whether values below zero speak against, and the scale is of absolute ones; else they count as zero.
     """
 
     images: Tensor
@@ -100,6 +103,7 @@ class Grid(Picture):
     captions: Sequence[str]
     scale: float | None
     title: str
+    signed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +117,7 @@ class Filmstrip(Picture):
         columns: T strings, one a reading (``"epoch 3"``).
         scale: the value that takes the last colour in every column; None scales each map by its own maximum.
         title: one line above the strip.
+        signed: whether values below zero speak against, and the scale is of absolute ones; else they count as zero.
     """
 
     images: Tensor
@@ -121,6 +126,7 @@ class Filmstrip(Picture):
     columns: Sequence[str]
     scale: float | None
     title: str
+    signed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +139,7 @@ class Traces(Picture):
         captions: N strings; a newline starts a new line.
         scale: the value that takes the last colour in every panel; None scales each map by its own maximum.
         title: one line above the panels.
+        signed: whether values below zero speak against, and the scale is of absolute ones; else they count as zero.
     """
 
     signals: Tensor | None
@@ -140,6 +147,7 @@ class Traces(Picture):
     captions: Sequence[str]
     scale: float | None
     title: str
+    signed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,12 +161,54 @@ class Tokens(Picture):
         lines: T strings, one a reading (``"epoch 3"``).
         scale: the value that takes the last colour in every line; None scales each line by its own maximum.
         title: one line above.
+        signed: whether values below zero speak against, and the scale is of absolute ones; else they count as zero.
     """
 
     tokens: Sequence[Sequence[str]]
     weights: Sequence[Tensor]
     captions: Sequence[str]
     lines: Sequence[str]
+    scale: float | None
+    title: str
+    signed: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Bars(Picture):
+    """What each column of a table counts: one panel a sample, one bar a column, the same columns in every panel.
+
+    Args:
+        names: F strings.
+        values: (N, F) float, signed: above zero for what is explained, below against it.
+        inputs: (N, F) float, what the columns hold, told beside their names; None tells nothing.
+        captions: N strings; a newline starts a new line.
+        scale: the absolute value that every panel reaches to; None gives each panel its own.
+        title: one line above the panels.
+    """
+
+    names: Sequence[str]
+    values: Tensor
+    inputs: Tensor | None
+    captions: Sequence[str]
+    scale: float | None
+    title: str
+
+
+@dataclass(frozen=True, eq=False)
+class Beeswarm(Picture):
+    """What each column of a table counts in all samples: one row a column, one dot a sample.
+
+    Args:
+        names: F strings.
+        values: (N, F) float, signed: above zero for what is explained, below against it.
+        inputs: (N, F) float, what the columns hold, as the colours of the dots; None draws them alike.
+        scale: the absolute value that the axis reaches to; None takes the largest.
+        title: one line above.
+    """
+
+    names: Sequence[str]
+    values: Tensor
+    inputs: Tensor | None
     scale: float | None
     title: str
 

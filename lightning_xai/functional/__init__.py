@@ -12,11 +12,15 @@ from lightning_xai.functional.attention_maps import attention_maps, unused_softm
 from lightning_xai.functional.attention_relevance import attention_relevance
 from lightning_xai.functional.attention_rollout import attention_rollout, attention_rollout_rows
 from lightning_xai.functional.concepts.directions import CAVs
+from lightning_xai.functional.feature_importance import feature_importance
 from lightning_xai.functional.fit_cavs import fit_cavs
 from lightning_xai.functional.grad_cam import VARIANTS, grad_cam
+from lightning_xai.functional.kernel_shap import kernel_shap
 from lightning_xai.functional.last_spatial_layer import last_spatial_layer
 from lightning_xai.functional.layers import find_layers, named_layers
+from lightning_xai.functional.lime import lime
 from lightning_xai.functional.metrics.attention import attention_distance, attention_entropy, attention_share
+from lightning_xai.functional.occlusion import occlusion
 from lightning_xai.functional.passes.guard import inspecting
 from lightning_xai.functional.passes.outputs import call, logits, predict, scores
 from lightning_xai.functional.saliency import saliency
@@ -35,14 +39,18 @@ __all__ = [
     "attention_rollout_rows",
     "attention_share",
     "call",
+    "feature_importance",
     "find_layers",
     "fit_cavs",
     "grad_cam",
     "inspecting",
+    "kernel_shap",
     "last_spatial_layer",
     "layer_gradients",
+    "lime",
     "logits",
     "named_layers",
+    "occlusion",
     "predict",
     "saliency",
     "score_concepts",

@@ -16,7 +16,10 @@ Array: TypeAlias = "np.typing.NDArray[Any]"
 Put: TypeAlias = Callable[[Array], str]
 KINDS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (reports.Overlay, reports.Grid, reports.Traces, reports.Tokens, reports.Matrix, reports.Curves, Curve)
+    for kind in (
+        *(reports.Overlay, reports.Grid, reports.Traces, reports.Tokens, reports.Matrix, reports.Curves, Curve),
+        *(reports.Bars, reports.Beeswarm),
+    )
 }
 """What can be made again; a picture of another kind is shown by its name alone."""
 
@@ -70,7 +73,7 @@ def with_films(report: Report, earlier: Sequence[tuple[str, Report]]) -> Report:
             maps: Any = np.stack([np.asarray(grid.maps) for _, grid in alike], 1)
             columns = [column for column, _ in alike]
             pictures[f"{tag}/filmstrip"] = Filmstrip(
-                picture.images, maps, picture.captions, columns, picture.scale, picture.title
+                picture.images, maps, picture.captions, columns, picture.scale, picture.title, picture.signed
             )
     return replace(report, pictures=pictures)
 
@@ -131,7 +134,7 @@ def _table(rows: Sequence[Mapping[str, Any]], picture: Any) -> list[TableRow]:
         TableRow(
             **row,
             input=picture.images[index],
-            heatmap=reports.Overlay(picture.images[index], picture.maps[index], picture.scale),
+            heatmap=reports.Overlay(picture.images[index], picture.maps[index], picture.scale, picture.signed),
         )
         for index, row in enumerate(rows)
     ]

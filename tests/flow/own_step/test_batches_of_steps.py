@@ -12,9 +12,9 @@ from torch.utils.data import default_collate
 from lightning_xai.flow.own_step.learn import learn
 from lightning_xai.functional.passes.guard import inspecting
 from lightning_xai.samples import select
-from tests.flow.own_step.scoring import explained, seeded
 from tests.support.in_a_run import in_a_run
 from tests.support.projects import CLASSES, Module, Project, at_label, cnn, image, label
+from tests.support.scoring import explained, seeded
 
 
 @dataclass

@@ -4,10 +4,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_xai.flow.own_step.learn import learn
-from tests.flow.own_step.scoring import learned, seeded
 from tests.support import odd_projects as odd
 from tests.support.in_a_run import in_a_run
 from tests.support.projects import CLASSES, LENGTH, PROJECTS, WORDS, Module, Project, ids, image, label
+from tests.support.scoring import learned, seeded
 
 PLAIN = Project(odd.Plain, lambda i: (image(i), label(i)), None, "", "")
 VIEWS = PROJECTS["two views"]

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from lightning_xai.flow.own_step.learn import learn
-from tests.flow.own_step.scoring import learned, seeded
 from tests.support.in_a_run import in_a_run
 from tests.support.projects import PROJECTS
+from tests.support.scoring import learned, seeded
 
 PLACES = {
     "dict batch": (("image",), ("label",)),

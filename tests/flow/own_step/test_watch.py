@@ -10,11 +10,11 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_xai.flow.own_step.learn import learn
 from lightning_xai.flow.own_step.watch import UnwatchableError, steps_of, watch
-from tests.flow.own_step.scoring import explained, learned, seeded
 from tests.support.in_a_run import in_a_run
 from tests.support.odd_projects import Plain
 from tests.support.photograph import changed, photograph
 from tests.support.projects import PROJECTS, Module, Project, cnn, image, label
+from tests.support.scoring import explained, learned, seeded
 
 PLAIN = Project(Plain, lambda i: (image(i), label(i)), None, "", "")
 
