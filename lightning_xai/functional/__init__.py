@@ -11,13 +11,18 @@ from lightning_xai.functional.activations import activations, layer_gradients
 from lightning_xai.functional.attention import attention_maps, unused_softmaxes
 from lightning_xai.functional.attention_scalars import attention_distance, attention_entropy, attention_share
 from lightning_xai.functional.cav import CAVs, fit_cavs
+from lightning_xai.functional.completeness_gap import completeness_gap
+from lightning_xai.functional.expected_gradients import expected_gradients
 from lightning_xai.functional.grad_cam import VARIANTS, grad_cam
 from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional.input_x_gradient import input_x_gradient
+from lightning_xai.functional.integrated_gradients import integrated_gradients
 from lightning_xai.functional.layers import find_layers, named_layers
 from lightning_xai.functional.outputs import call, logits, predict, scores
 from lightning_xai.functional.relevance import attention_relevance
 from lightning_xai.functional.rollout import attention_rollout, attention_rollout_rows
 from lightning_xai.functional.saliency import saliency
+from lightning_xai.functional.smooth_grad import smooth_grad
 from lightning_xai.functional.spatial import last_spatial_layer
 from lightning_xai.functional.tcav import TCAVScores, score_concepts, tcav
 
@@ -34,10 +39,14 @@ __all__ = [
     "attention_rollout_rows",
     "attention_share",
     "call",
+    "completeness_gap",
+    "expected_gradients",
     "find_layers",
     "fit_cavs",
     "grad_cam",
+    "input_x_gradient",
     "inspecting",
+    "integrated_gradients",
     "last_spatial_layer",
     "layer_gradients",
     "logits",
@@ -46,6 +55,7 @@ __all__ = [
     "saliency",
     "score_concepts",
     "scores",
+    "smooth_grad",
     "tcav",
     "unused_softmaxes",
 ]
