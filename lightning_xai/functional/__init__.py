@@ -12,9 +12,11 @@ from lightning_xai.functional.attention import attention_maps, unused_softmaxes
 from lightning_xai.functional.attention_scalars import attention_distance, attention_entropy, attention_share
 from lightning_xai.functional.cav import CAVs, fit_cavs
 from lightning_xai.functional.completeness_gap import completeness_gap
+from lightning_xai.functional.deconvolution import deconvolution
 from lightning_xai.functional.expected_gradients import expected_gradients
 from lightning_xai.functional.grad_cam import VARIANTS, grad_cam
 from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional.guided_backprop import guided_backprop
 from lightning_xai.functional.input_x_gradient import input_x_gradient
 from lightning_xai.functional.integrated_gradients import integrated_gradients
 from lightning_xai.functional.layers import find_layers, named_layers
@@ -40,10 +42,12 @@ __all__ = [
     "attention_share",
     "call",
     "completeness_gap",
+    "deconvolution",
     "expected_gradients",
     "find_layers",
     "fit_cavs",
     "grad_cam",
+    "guided_backprop",
     "input_x_gradient",
     "inspecting",
     "integrated_gradients",

@@ -3,7 +3,7 @@
 from lightning_xai.functional.hooks.calls import Call, following, trace
 from lightning_xai.functional.hooks.embedded import embedding
 from lightning_xai.functional.hooks.tail import Tail, continuing, record_tail
-from lightning_xai.functional.hooks.taps import DisconnectedError, graph_nodes, record, tapping
+from lightning_xai.functional.hooks.taps import DisconnectedError, graph_nodes, operation, record, tapping
 
 __all__ = [
     "Call",
@@ -13,6 +13,7 @@ __all__ = [
     "embedding",
     "following",
     "graph_nodes",
+    "operation",
     "record",
     "record_tail",
     "tapping",
