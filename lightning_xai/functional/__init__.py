@@ -10,6 +10,7 @@ torch.Size([5, 6, 6])
 from lightning_xai.functional.activations import activations, layer_gradients
 from lightning_xai.functional.attention import attention_maps, unused_softmaxes
 from lightning_xai.functional.attention_scalars import attention_distance, attention_entropy, attention_share
+from lightning_xai.functional.bias_share import bias_share
 from lightning_xai.functional.cav import CAVs, fit_cavs
 from lightning_xai.functional.completeness_gap import completeness_gap
 from lightning_xai.functional.deconvolution import deconvolution
@@ -20,6 +21,7 @@ from lightning_xai.functional.guided_backprop import guided_backprop
 from lightning_xai.functional.input_x_gradient import input_x_gradient
 from lightning_xai.functional.integrated_gradients import integrated_gradients
 from lightning_xai.functional.layers import find_layers, named_layers
+from lightning_xai.functional.lrp import lrp
 from lightning_xai.functional.outputs import call, logits, predict, scores
 from lightning_xai.functional.relevance import attention_relevance
 from lightning_xai.functional.rollout import attention_rollout, attention_rollout_rows
@@ -40,6 +42,7 @@ __all__ = [
     "attention_rollout",
     "attention_rollout_rows",
     "attention_share",
+    "bias_share",
     "call",
     "completeness_gap",
     "deconvolution",
@@ -54,6 +57,7 @@ __all__ = [
     "last_spatial_layer",
     "layer_gradients",
     "logits",
+    "lrp",
     "named_layers",
     "predict",
     "saliency",

@@ -53,12 +53,7 @@ def completeness_gap(
         raise ValueError("both baseline= and background= say where the score changes from; give one of them")
     with explaining_field(model, inputs, targets, forward, of) as field:
         point = field.point(batch_size)
-        shape = (*point.scores.shape, *point.x.shape[1:])
-        if attributions.shape != shape:
-            raise ValueError(
-                f"the attributions have the shape {tuple(attributions.shape)}; expected that of what is explained, "
-                f"{tuple(shape)}"
-            )
+        point.check_shape(attributions)
         if background is None:
             starts = baseline_of(point, baseline)[None]
         else:

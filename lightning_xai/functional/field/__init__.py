@@ -2,7 +2,7 @@
 
 from lightning_xai.functional.field.baseline import Baseline, backgrounds_of, baseline_of
 from lightning_xai.functional.field.copies import generator, positions_of, summed_gradients
-from lightning_xai.functional.field.field import Field, Point, attributed, beside, explaining_field
+from lightning_xai.functional.field.field import Field, Point, attributed, beside, explaining_field, wide
 from lightning_xai.functional.field.quadrature import gauss_legendre
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "generator",
     "positions_of",
     "summed_gradients",
+    "wide",
 ]

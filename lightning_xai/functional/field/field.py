@@ -145,6 +145,15 @@ class Point:
     x: Tensor
     scores: Tensor
 
+    def check_shape(self, attributions: Tensor) -> None:
+        """Raises ValueError for attributions of another shape than these samples have."""
+        shape = (*self.scores.shape, *self.x.shape[1:])
+        if attributions.shape != shape:
+            raise ValueError(
+                f"the attributions have the shape {tuple(attributions.shape)}; expected that of what is explained, "
+                f"{tuple(shape)}"
+            )
+
     def at(self, rows: Tensor, x: Tensor) -> Tensor:
         """The scores of copies of samples that are moved to `x`."""
         return self.field.some(rows).scores(x)
