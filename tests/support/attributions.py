@@ -138,7 +138,7 @@ def gradient_by_hand(model: nn.Module, inputs: Any, targets: Any) -> Tensor:
     return torch.autograd.grad(chosen_scores(run(x), targets).sum(), x)[0]
 
 
-# those that need no ReLU, and recurrent nets
+# those that need no ReLU; LRP takes no recurrent nets
 METHODS: dict[str, Callable[..., Tensor]] = {
     "saliency": functional.saliency,
     "input_x_gradient": functional.input_x_gradient,
@@ -147,6 +147,7 @@ METHODS: dict[str, Callable[..., Tensor]] = {
     "expected_gradients": lambda model, inputs, *args, **settings: functional.expected_gradients(
         model, inputs, *args, background=backgrounds(inputs, settings.get("of")), samples=3, **settings
     ),
+    "lrp": functional.lrp,
 }
 
 

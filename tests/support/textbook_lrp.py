@@ -1,4 +1,4 @@
-"""LRP as its papers write it: the matrix of every layer, the share of every input in every output, in double precision."""
+"""LRP as its papers write it: the matrix of every layer, and the share of every input in every output."""
 
 from __future__ import annotations
 

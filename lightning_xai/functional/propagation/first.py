@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
 
 from lightning_xai.functional.hooks import operation
-from lightning_xai.functional.propagation.nodes import has_rule
+from lightning_xai.functional.propagation.nodes import has_rule, is_instead
 
 _SCALES = {"Add", "Div", "Mul", "Neg", "Rsub", "Sub"}
 _MOVES = {
@@ -44,8 +44,9 @@ def pass_as_it_is(nodes: set[Node]) -> None:
         if kind in _SCALES and sum(before is not None for before, _ in node.next_functions) == 1:
             node.register_hook(_unscaled)
         elif kind not in _MOVES:
+            what = "an activation or a normalisation" if is_instead(node) else kind
             raise ValueError(
-                f"relevance is spread evenly below the first layer, and the input passes {kind} before it: give the "
+                f"relevance is spread evenly below the first layer, and the input passes {what} before it: give the "
                 "inputs as the first layer takes them, with forward= for what follows, or take another rule, such as "
                 "'epsilon_plus'"
             )

@@ -93,3 +93,8 @@ def shared(operand: Tensor, share: float) -> Tensor:
 def has_rule(node: Node) -> bool:
     """Whether a node is a layer's with weights."""
     return getattr(node, "_forward_cls", None) in (_Weighted, _Damped)
+
+
+def is_instead(node: Node) -> bool:
+    """Whether a node is that of `instead`."""
+    return getattr(node, "_forward_cls", None) is _Instead

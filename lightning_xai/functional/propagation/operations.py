@@ -26,7 +26,7 @@ def _identity(func: Any, args: Any, kwargs: Any) -> Any:
         return func(x, *rest, **kwargs)
     with torch.no_grad():
         near = wide(x)
-        near = near + _TINY * (near.abs() < _TINY)
+        near = torch.where(near.abs() < _TINY, near + _TINY, near)
         ratio = func(near.clone(), *rest, **kwargs) / near
     # the product first, since the activation may write into x
     return instead(x * ratio, lambda: func(x.detach(), *rest, **kwargs))
@@ -34,22 +34,22 @@ def _identity(func: Any, args: Any, kwargs: Any) -> Any:
 
 def _product(func: Any, args: Any, kwargs: Any) -> Any:
     """Of a product each factor has an equal share (Achtibat et al. 2024)."""
-    flat = [value for arg in args for value in (arg if isinstance(arg, (tuple, list)) else [arg])]
-    factors = sum(map(has_graph, flat))
-    if factors < 2:
-        return func(*args, **kwargs)
-
-    def share(value: Any) -> Any:
-        if isinstance(value, (tuple, list)):
-            return type(value)(share(item) for item in value)
-        return shared(value, 1 / factors) if has_graph(value) else value
-
-    return func(*[share(arg) for arg in args], **kwargs)
+    values = [value for arg in args for value in (arg if isinstance(arg, (tuple, list)) else [arg])]
+    factors = sum(map(has_graph, values))
+    output = func(*args, **kwargs)
+    if factors > 1:
+        # on the output, which may be a factor that was written to
+        output.register_hook(lambda carried: carried / factors)
+    return output
 
 
 def _added_product(func: Any, args: Any, kwargs: Any) -> Any:
     """`baddbmm` and its like: of the sum the first is no factor."""
-    return _product(lambda *factors, **named: func(args[0], *factors, **named), args[1:], kwargs)
+    added, *factors = args
+    number = sum(map(has_graph, factors))
+    if number < 2:
+        return func(*args, **kwargs)
+    return func(added, *[shared(factor, 1 / number) for factor in factors], **kwargs)
 
 
 def _quotient(func: Any, args: Any, kwargs: Any) -> Any:

@@ -87,4 +87,4 @@ def _one_sided(layer: Layer, other: Tensor, a: Tensor, relevance: Tensor, epsilo
 
 def stable(z: Tensor, epsilon: float) -> Tensor:
     """Away from zero by epsilon, to its own side."""
-    return z + epsilon * torch.where(z >= 0, 1, -1)
+    return torch.where(z >= 0, z + epsilon, z - epsilon)
