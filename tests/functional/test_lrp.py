@@ -197,6 +197,10 @@ def test_flat_reaches_inputs_of_zero_and_ignores_their_scale():
     raw = x * deviation + mean
     inside = lrp(net, raw, 1, rule="epsilon_plus_flat", forward=lambda x: net((x - mean) / deviation))
     assert_close(inside, found, rtol=0, atol=1e-4 * float(found.abs().max()))
+    both = torch.cat([2 * x[:, :1], 3 * x[:, :1]], 1)
+    doubled = lambda x: net(x * torch.tensor([2.0, 3.0]).view(2, 1, 1))  # noqa: E731
+    grey = lrp(net, x[:, :1], 1, rule="epsilon_plus_flat", forward=doubled)
+    assert_close(grey, lrp(net, both, 1, rule="epsilon_plus_flat").sum(1, keepdim=True), rtol=1e-4, atol=1e-7)
     moved = lrp(net, x.permute(0, 2, 3, 1), 1, rule="epsilon_plus_flat", forward=lambda x: net(x.permute(0, 3, 1, 2)))
     exactly(moved, found.permute(0, 2, 3, 1).contiguous())
 
@@ -423,7 +427,18 @@ def test_batch_norm_over_other_channels_is_affine(first, x, rule):
 
 def test_batch_norm_without_running_numbers_is_left_alone():
     net = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5, track_running_stats=False))
-    assert lrp(seeded(lambda: net), torch.randn(4, 6), 1).isfinite().all()
+    for rule in ("epsilon", "alpha1_beta0"):
+        assert lrp(net, torch.randn(4, 6), 1, rule=rule).isfinite().all()
+
+
+def test_what_runs_without_grad_is_a_constant():
+    def gated(x):
+        with torch.no_grad():
+            gate = torch.tanh(x * x) @ torch.ones(3, 3)
+        return x * gate
+
+    x = torch.randn(4, 3)
+    assert_close(lrp(Of(gated), x, 1), gated(x))
 
 
 # ------------------------------------------------------------ nets of every kind
@@ -478,12 +493,17 @@ def test_attention_that_runs_again(rule):
 
 
 def test_rules_divide_in_single_precision_under_autocast():
-    net, x = seeded(Residual), small_images()
-    expected = lrp(net, x, 1)
+    net, x = nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.Flatten()), small_images().relu()
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = lrp(net, x, 1)
-    assert mixed.dtype == torch.float32
-    assert mixed.isfinite().all()
+        found = lrp(net, x, lambda output: output.sum(1))
+        score = net(x).double()
+    assert found.dtype == torch.float32
+    # where something positive arrives all of it is shared, however coarse it is itself
+    assert_close(found.flatten(1).sum(1).double(), score.sum(1).detach(), rtol=1e-4, atol=1e-5)
+    net = seeded(Residual)
+    expected = lrp(net, small_images(), 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = lrp(net, small_images(), 1)
     assert not torch.equal(mixed, expected)
     assert torch.corrcoef(torch.stack([mixed.flatten(), expected.flatten()]))[0, 1] > 0.98
 

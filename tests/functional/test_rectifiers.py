@@ -96,8 +96,13 @@ def test_a_relu_that_ends_is_one_too(method):
     x = torch.randn(4, 3, 12, 12)
     for relu in (F.relu6, partial(F.hardtanh, min_val=0.0, max_val=6.0), lambda x: x.clamp(0, 6)):
         exactly(method(seeded(partial(Spelled, relu)), x, 1), method(seeded(Vgg), x, 1))
-    lower = partial(Spelled, lambda x: F.relu(x).clamp(-1, 6))
-    exactly(method(seeded(lower), x, 1), method(seeded(Vgg), x, 1))
+    for other, name in (
+        (F.hardtanh, "Hardtanh"),
+        (lambda x: x.clamp(max=1), "Clamp"),
+        (lambda x: F.threshold(x, 1, 0), "Threshold"),
+    ):
+        with pytest.raises(ValueError, match=rf"no ReLU .*it has {name}"):
+            method(seeded(partial(Spelled, other)), x, 1)
 
 
 @each_method

@@ -17,7 +17,9 @@ _LOWEST = {  # what is zero below zero, by the attribute that says below what it
     "Clamp": "_saved_min",
     "ClampMin": "_saved_min",
 }
-_OTHERS = {"Elu", "Gelu", "Hardsigmoid", "Hardswish", "LeakyRelu", "Mish", "Sigmoid", "Silu", "Softplus", "Tanh"}
+_OTHERS = {"Elu", "Gelu", "Hardsigmoid", "Hardswish", "LeakyRelu", "Mish", "Sigmoid", "Silu", "Softplus", "Tanh"} | {
+    *_LOWEST
+}
 
 
 def guided(scores: Tensor) -> None:

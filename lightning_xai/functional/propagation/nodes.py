@@ -30,7 +30,7 @@ class _Weighted(torch.autograd.Function):
         a, z = ctx.saved_tensors
         with torch._C.DisableTorchFunction(), torch.autocast(a.device.type, enabled=False):
             relevance = wide(z) * wide(carried)
-            return ctx.rule(ctx.layer.wide(), wide(a), relevance, ctx.epsilon).to(a.dtype), *[None] * 5
+            return ctx.rule(ctx.layer, wide(a), relevance, ctx.epsilon).to(a.dtype), *[None] * 5
 
 
 class _Damped(torch.autograd.Function):

@@ -28,7 +28,6 @@ def _identity(func: Any, args: Any, kwargs: Any) -> Any:
         near = wide(x)
         near = torch.where(near.abs() < _TINY, near + _TINY, near)
         ratio = func(near.clone(), *rest, **kwargs) / near
-    # the product first, since the activation may write into x
     return instead(x * ratio, lambda: func(x.detach(), *rest, **kwargs))
 
 
