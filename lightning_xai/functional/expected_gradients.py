@@ -14,6 +14,7 @@ from lightning_xai.functional.field import (
     generator,
     positions_of,
     summed_gradients,
+    wide,
 )
 from lightning_xai.functional.outputs import Targets
 
@@ -68,7 +69,7 @@ def expected_gradients(
         raise ValueError(f"samples={samples}: expected at least one gradient a sample")
     with explaining_field(model, inputs, targets, forward, of) as field:
         point = field.point(batch_size)
-        x, starts = point.x, backgrounds_of(point, background)
+        x, starts = wide(point.x), backgrounds_of(point, background)
         draws = [_draw(generator(seed, place), samples, len(starts)) for place in positions_of(point, positions)]
         chosen, shares = (torch.stack(part, 1).to(x.device) for part in zip(*draws, strict=True))
 

@@ -14,6 +14,7 @@ from lightning_xai.functional.field import (
     explaining_field,
     gauss_legendre,
     summed_gradients,
+    wide,
 )
 from lightning_xai.functional.outputs import Targets
 
@@ -62,9 +63,9 @@ def integrated_gradients(
         raise ValueError(f"steps={steps}: the way from the baseline needs at least one")
     with explaining_field(model, inputs, targets, forward, of) as field:
         point = field.point(batch_size)
-        start = baseline_of(point, baseline)
+        start = wide(baseline_of(point, baseline))
         way = point.x - start
-        places, weights = (values.to(point.x) for values in gauss_legendre(steps))
+        places, weights = (values.to(way) for values in gauss_legendre(steps))
 
         def step(numbers: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             share, weight = (values[numbers].view(-1, *[1] * (way.ndim - 1)) for values in (places, weights))

@@ -28,7 +28,8 @@ def lrp(
 
     Rules go by what the model computes, not by its modules: functional, in-place and shared layers are as others.
     BatchNorm is one layer with that on whose output it is called. Activations such as GELU pass relevance on as it is,
-    normalisations are linear for a fixed deviation, factors share a product evenly, softmax has its gradient: AttnLRP.
+    normalisations are linear for a fixed deviation, factors share a product evenly: AttnLRP. All else, such as
+    softmax, has its gradient.
     What biases and these rules take is not in the sum: `bias_share` says how much it is.
 
     Args:

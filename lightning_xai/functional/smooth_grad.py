@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.functional.field import explaining_field, generator, positions_of, summed_gradients
+from lightning_xai.functional.field import explaining_field, generator, positions_of, summed_gradients, wide
 from lightning_xai.functional.outputs import Targets
 
 
@@ -59,7 +59,7 @@ def smooth_grad(
         raise ValueError(f"samples={samples}, noise={noise}: expected at least one sample, and no negative noise")
     with explaining_field(model, inputs, targets, forward, of) as field:
         point = field.point(batch_size)
-        x, places = point.x, positions_of(point, positions)
+        x, places = wide(point.x), positions_of(point, positions)
         flat = x.flatten(1)
         spread = (noise * (flat.amax(1) - flat.amin(1))).view(-1, *[1] * (x.ndim - 1))
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from lightning_xai.functional import integrated_gradients
 from lightning_xai.functional.explained import place_of
 from lightning_xai.functional.field import gauss_legendre, generator
 from lightning_xai.tensors import replace_at
@@ -155,6 +156,13 @@ def test_bfloat16(method):
         assert other.dtype == torch.float32
         assert_close(other, expected, rtol=0.05, atol=0.05)
     assert not torch.equal(mixed, expected)
+
+
+def test_places_and_weights_of_half_precision():
+    """A straight line has one gradient, and what is summed of it is the whole."""
+    net, x = nn.Linear(6, 2).bfloat16(), torch.randn(5, 6).bfloat16()
+    found = integrated_gradients(net, x, 1)
+    assert_close(found, x.float() * net.weight[1].detach().float(), rtol=1e-5, atol=1e-6)
 
 
 @each_method

@@ -112,6 +112,25 @@ def test_it_is_the_book_s_layer_by_layer(make, rule, epsilon):
     assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
+class Grouped(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            *(nn.Conv2d(4, 8, 3, groups=2, padding=1), nn.Tanh(), nn.Conv2d(8, 8, 3, groups=8)),
+            *(nn.Flatten(), nn.Linear(72, 3)),
+        )
+
+    def parts(self):
+        return list(self)
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"epsilon_plus_flat"}))
+def test_groups_and_inputs_of_both_signs(rule):
+    net, x, targets = seeded(Grouped).double(), torch.randn(3, 4, 5, 5).double(), torch.tensor([0, 2, 1])
+    expected = textbook_lrp.relevance(net, x, targets, rule, 1e-3)
+    found = lrp(net, x, targets, rule=rule, epsilon=1e-3)
+    assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("style", ["functions", "in place"])
 def test_spellings_of_a_net_are_bit_identical(style, rule):
@@ -475,7 +494,9 @@ def test_blocks_that_run_again(rule):
             x = checkpoint(lambda x: self.blocks(self.relu(self.norm(self.stem(x)))), x, use_reentrant=False)
             return self.head(self.flat(self.pool(x)))
 
-    exactly(lrp(seeded(Again), small_images(), 1, rule=rule), lrp(seeded(Residual), small_images(), 1, rule=rule))
+    for targets in (1, torch.tensor([[0, 2]] * 3)):
+        expected = lrp(seeded(Residual), small_images(), targets, rule=rule)
+        exactly(lrp(seeded(Again), small_images(), targets, rule=rule), expected)
 
 
 @pytest.mark.parametrize("rule", ["epsilon_plus", "alpha2_beta1"])

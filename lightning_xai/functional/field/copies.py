@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lightning_xai.functional.field.field import Point, beside
+from lightning_xai.functional.field.field import Point, beside, wide
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, "Tensor | float"]]
-"""(copies, samples), both (B,) -> where these copies stand, and what their gradients are weighed by: (B, ...)."""
+"""(copies, samples), both (B,) -> where these copies stand, and what their gradients are weighed by: (B, ...).
+
+In float32 at least: half precision has no 32 places on a short way, and their weights would not sum to one.
+"""
 
 
 def summed_gradients(
@@ -27,11 +30,10 @@ def summed_gradients(
         change: made of each gradient before it is weighed.
     """
     shape = (*point.scores.shape, *point.x.shape[1:])
-    dtype = torch.promote_types(point.x.dtype, torch.float32)
-    total = torch.zeros(shape, dtype=dtype, device=point.x.device)
+    total = wide(torch.zeros(shape, dtype=point.x.dtype, device=point.x.device))
     for numbers, rows in batches_of_copies(point, copies, batch_size):
         x, weight = step(numbers, rows)
-        gradient = point.gradient(rows, x)
+        gradient = point.gradient(rows, x.to(point.x.dtype))
         gradient = gradient if change is None else change(gradient)
         weight = beside(weight, gradient) if isinstance(weight, Tensor) else weight
         total.index_add_(0, rows, gradient * weight)

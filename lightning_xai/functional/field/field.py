@@ -96,9 +96,9 @@ class Field:
     def embed(self, ids: Tensor) -> Tensor:
         """What the embedding that takes the token ids makes of others."""
         few = self.some(slice(1))
-        with torch.no_grad(), embedding(self.request.model, few.tensor) as outputs:
+        with torch.no_grad(), embedding(self.request.model, few.tensor) as vectors_of:
             few.request.scores()
-        module = dict(unwrapped_names(self.request.model))[next(iter(outputs))]
+        module = dict(unwrapped_names(self.request.model))[next(iter(vectors_of))]
         with torch.no_grad():
             vectors: Tensor = module(ids)
         return vectors
@@ -119,11 +119,11 @@ class Field:
     @contextmanager
     def _run(self, x: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
         if self.embedded:
-            with embedding(self.request.model, self.tensor, x) as outputs:
+            with embedding(self.request.model, self.tensor, x) as vectors_of:
                 scores = self.request.scores()
-                if not outputs:
+                if not vectors_of:
                     raise TypeError(_no_embedding(self.request, self.tensor))
-                yield next(iter(outputs.values())), scores
+                yield next(iter(vectors_of.values())), scores
             return
         explained = (self.tensor if x is None else x).detach().requires_grad_(torch.is_grad_enabled())
         # a clone, since an in-place operation may follow
