@@ -80,7 +80,7 @@ def tensors(tree: Any) -> list[Tensor]:
     return [tensor for _, value in _items(tree) for tensor in tensors(value)]
 
 
-def usable(tree: Any) -> Any:
+def detached(tree: Any) -> Any:
     """`tree` with tensors that a new graph may hold: no inference tensors, nothing that requires grad."""
 
     def change(tensor: Tensor) -> Tensor:

@@ -8,26 +8,26 @@ torch.Size([5, 6, 6])
 """
 
 from lightning_xai.functional.activations import activations, layer_gradients
-from lightning_xai.functional.attention import attention_maps, unused_softmaxes
-from lightning_xai.functional.attention_scalars import attention_distance, attention_entropy, attention_share
+from lightning_xai.functional.attention_maps import attention_maps, unused_softmaxes
+from lightning_xai.functional.metrics.attention import attention_distance, attention_entropy, attention_share
 from lightning_xai.functional.bias_share import bias_share
-from lightning_xai.functional.cav import CAVs, fit_cavs
+from lightning_xai.functional.fit_cavs import CAVs, fit_cavs
 from lightning_xai.functional.completeness_gap import completeness_gap
 from lightning_xai.functional.deconvolution import deconvolution
 from lightning_xai.functional.expected_gradients import expected_gradients
 from lightning_xai.functional.grad_cam import VARIANTS, grad_cam
-from lightning_xai.functional.guard import inspecting
+from lightning_xai.functional.passes.guard import inspecting
 from lightning_xai.functional.guided_backprop import guided_backprop
 from lightning_xai.functional.input_x_gradient import input_x_gradient
 from lightning_xai.functional.integrated_gradients import integrated_gradients
 from lightning_xai.functional.layers import find_layers, named_layers
 from lightning_xai.functional.lrp import lrp
-from lightning_xai.functional.outputs import call, logits, predict, scores
-from lightning_xai.functional.relevance import attention_relevance
-from lightning_xai.functional.rollout import attention_rollout, attention_rollout_rows
+from lightning_xai.functional.passes.outputs import call, logits, predict, scores
+from lightning_xai.functional.attention_relevance import attention_relevance
+from lightning_xai.functional.attention_rollout import attention_rollout, attention_rollout_rows
 from lightning_xai.functional.saliency import saliency
 from lightning_xai.functional.smooth_grad import smooth_grad
-from lightning_xai.functional.spatial import last_spatial_layer
+from lightning_xai.functional.last_spatial_layer import last_spatial_layer
 from lightning_xai.functional.tcav import TCAVScores, score_concepts, tcav
 
 __all__ = [

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.functional.field import Baseline, backgrounds_of, baseline_of, explaining_field
-from lightning_xai.functional.outputs import Targets
+from lightning_xai.functional.passes.outputs import Targets
 
 
 def completeness_gap(

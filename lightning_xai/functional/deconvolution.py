@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_xai.functional.field import attributed, explaining_field
 from lightning_xai.functional.field.rectifiers import deconvolved
-from lightning_xai.functional.outputs import Targets
+from lightning_xai.functional.passes.outputs import Targets
 
 
 def deconvolution(

@@ -16,7 +16,7 @@ from lightning_xai.functional.field import (
     summed_gradients,
     wide,
 )
-from lightning_xai.functional.outputs import Targets
+from lightning_xai.functional.passes.outputs import Targets
 
 
 def expected_gradients(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_xai.functional.hooks import Call, trace
 from lightning_xai.functional.layers import close_matches
-from lightning_xai.functional.request import explaining, input_tensor
+from lightning_xai.functional.passes.request import explaining, input_tensor
 from lightning_xai.tensors import tensors
 
 _WHOLE = (torch.long, torch.int32)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.functional.field import beside, explaining_field
-from lightning_xai.functional.outputs import Targets
+from lightning_xai.functional.passes.outputs import Targets
 from lightning_xai.functional.propagation import Propagating, all_seen, composite_of, evenly_spread
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.functional.field import explaining_field, generator, positions_of, summed_gradients, wide
-from lightning_xai.functional.outputs import Targets
+from lightning_xai.functional.passes.outputs import Targets
 
 
 def smooth_grad(

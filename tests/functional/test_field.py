@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from lightning_xai.functional import integrated_gradients
-from lightning_xai.functional.explained import place_of
+from lightning_xai.functional.passes.explained import place_of
 from lightning_xai.functional.field import gauss_legendre, generator
 from lightning_xai.tensors import replace_at
 from tests.support.attributions import (

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 from lightning_xai.functional import saliency
-from lightning_xai.functional.explained import channel_dimension
+from lightning_xai.functional.passes.explained import channel_dimension
 from tests.support.attributions import CASES, TARGETS, Sequence, Two, case, mlp, seeded
 
 from .attention_models import Additive, Stack, transformer

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_xai.functional.explained import channel_dimension
+from lightning_xai.functional.passes.explained import channel_dimension
 from lightning_xai.functional.field.field import Point
 from lightning_xai.functional.layers import close_matches
 from lightning_xai.tensors import replace_at

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.functional import outputs
-from lightning_xai.functional.explained import described, place_of
+from lightning_xai.functional.passes import outputs
+from lightning_xai.functional.passes.explained import described, place_of
 from lightning_xai.functional.hooks import embedding
 from lightning_xai.functional.layers import named_layers, torchscript_note, unwrapped_names
-from lightning_xai.functional.request import Request, explaining
+from lightning_xai.functional.passes.request import Request, explaining
 from lightning_xai.tensors import replace_at, tensors
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lightning_xai.functional.capture import within_mode
+from lightning_xai.functional.attention.watching import within_mode
 from lightning_xai.functional.hooks import graph_nodes, operation
 from lightning_xai.functional.layers import torchscript_note
 from lightning_xai.functional.propagation.calls import LayerCall, layer_call
