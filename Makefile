@@ -52,6 +52,7 @@ benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/history.py
 	$(BIN)/python benchmarks/tcav.py
 	$(BIN)/python benchmarks/attention.py
+	$(BIN)/python benchmarks/attributions.py
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -4,7 +4,7 @@ from lightning_xai.functional.hooks.altered import altering
 from lightning_xai.functional.hooks.calls import Call, running_modules, trace
 from lightning_xai.functional.hooks.embedded import embedding
 from lightning_xai.functional.hooks.tail import Tail, record_tail, replaying
-from lightning_xai.functional.hooks.taps import DisconnectedError, graph_nodes, record, tapping
+from lightning_xai.functional.hooks.taps import DisconnectedError, graph_nodes, operation, record, tapping
 
 __all__ = [
     "Call",
@@ -15,6 +15,7 @@ __all__ = [
     "embedding",
     "running_modules",
     "graph_nodes",
+    "operation",
     "record",
     "record_tail",
     "tapping",
