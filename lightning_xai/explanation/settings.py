@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from lightning_xai.flow.import_paths import imported, plain
-from lightning_xai.probe import Probe, per_channel
+from lightning_xai.normalisation import per_channel
+from lightning_xai.probe import Probe
 
 
 @dataclass(eq=False, kw_only=True)
