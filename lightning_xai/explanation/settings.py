@@ -86,7 +86,7 @@ class Settings:
         settings: dict[str, Any] = {"class_names": self.class_names, "mean": self.mean, "std": self.std}
         return {name: value for name, value in settings.items() if value is not None}
 
-    def given(self) -> Probe:
+    def load_probe(self) -> Probe:
         """The Probe of the setting, which must not be None, with what the others say about its display.
 
         Raises:
