@@ -89,8 +89,7 @@ def matrix_picture(key: str, title: str, probe: Probe, history: Sequence[Reading
         decoder: whether they are of a decoder, whose sequence is not the probe's: then they are drawn whole.
     """
     measured = history[-1].measured
-    maps = measured.rows[key]
-    maps = maps[: len(probe)]
+    maps = measured.rows[key][: len(probe)]
     captions = sample_captions(probe, measured)[:MATRIX_SAMPLES]
     rows, columns = (_unpadded(probe, {} if decoder else measured.rows, length) for length in maps.shape[2:])
     return Matrix(

@@ -62,7 +62,7 @@ class ExampleSets:
         return [len(images_in(concept) if isinstance(concept, str) else concept) for concept in self.concepts]
 
     def set_size(self, available: int) -> int:
-        """Examples of each random set: of the smallest concept, or fewer; see `lightning_xai.concept.set_size`."""
+        """Examples of each random set: of the smallest concept, or fewer; see `set_size` in `example_sources`."""
         return set_size(available, self.number, min(self.sizes))
 
     @property
