@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from lightning_xai.pictures import Bars
 from lightning_xai.render import text
 from lightning_xai.render.canvas import CAPTION, SMALL, TITLE, below, beside, padded
 from lightning_xai.render.colormap import Floats, Pixels
@@ -13,7 +14,6 @@ from lightning_xai.render.dispatch import draw
 from lightning_xai.render.figures import colour, pixels
 from lightning_xai.render.overlay import notes
 from lightning_xai.render.text import FAINT, INK, PAPER
-from lightning_xai.report import Bars
 
 _MOST, _ACROSS = 12, 3
 _WIDTH, _NAMES, _ROW, _FOOT, _MARGIN = 400, 160, 20, 24, 14

@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from lightning_xai.pictures import Beeswarm
 from lightning_xai.render import text
 from lightning_xai.render.canvas import SMALL, TITLE, below, beside, padded
 from lightning_xai.render.colormap import Floats, Pixels
@@ -13,7 +14,6 @@ from lightning_xai.render.columns import DPI, POINTS, leading, name_rows, reach
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.figures import colour, pixels
 from lightning_xai.render.text import FAINT, INK, PAPER
-from lightning_xai.report import Beeswarm
 
 _MOST = 20
 _WIDTH, _NAMES, _NUMBERS, _ROW, _FOOT, _MARGIN = 760, 170, 60, 34, 40, 14

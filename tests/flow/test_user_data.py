@@ -173,7 +173,7 @@ def test_plain_tensors_of_a_dataset_are_not_copied():
     callback = tcav(randoms=pool)
     pool.held = lambda: None  # could not be pickled
     callback.resolve(classifier())
-    assert len(callback.state.drawn) == 4
+    assert len(callback.state.random_probes) == 4
 
 
 def test_a_copy_has_a_limit():

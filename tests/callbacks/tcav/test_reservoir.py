@@ -18,7 +18,7 @@ class Ranks:
         sent = {rank: [] for rank in range(len(self.reservoirs))}
         # each rank alone first, to learn what it would send
         for rank, reservoir in enumerate(self.reservoirs):
-            sent[rank].append({key: sample.fingerprint for key, sample in reservoir._kept.items()})
+            sent[rank].append({key: sample.fingerprint for key, sample in reservoir._samples.items()})
         results = []
         for reservoir in self.reservoirs:
             calls = iter(range(2 * len(self.reservoirs)))
@@ -26,7 +26,7 @@ class Ranks:
             def broadcast(held, src, calls=calls):
                 if next(calls) < len(self.reservoirs):
                     return sent[src][0]
-                return self.reservoirs[src]._kept
+                return self.reservoirs[src]._samples
 
             trainer = SimpleNamespace(strategy=SimpleNamespace(broadcast=broadcast))
             results.append([sample.inputs.item() for sample in reservoir.merge(trainer)])
@@ -40,7 +40,7 @@ def drawn(values, size=6, seed=0, ranks=1, batch_size=5):
     for rank, reservoir in enumerate(reservoirs):
         for part in torch.tensor(values[rank::ranks]).float()[:, None].split(batch_size):
             reservoir.add((part, torch.zeros(len(part), dtype=torch.long)))
-            assert len(reservoir._kept) <= size
+            assert len(reservoir._samples) <= size
     return Ranks(reservoirs).merged()
 
 
@@ -75,10 +75,10 @@ def test_what_is_kept_shares_no_memory_with_the_batch_and_can_be_differentiated(
     with torch.inference_mode():
         batch = torch.ones(64, 3, 8, 8) * torch.arange(64).view(-1, 1, 1, 1)
         reservoir.add((batch, torch.arange(64)))
-        values = {sample.inputs[0, 0, 0, 0].item() for sample in reservoir._kept.values()}
+        values = {sample.inputs[0, 0, 0, 0].item() for sample in reservoir._samples.values()}
         batch.zero_()
-    assert {sample.inputs[0, 0, 0, 0].item() for sample in reservoir._kept.values()} == values
-    for sample in reservoir._kept.values():
+    assert {sample.inputs[0, 0, 0, 0].item() for sample in reservoir._samples.values()} == values
+    for sample in reservoir._samples.values():
         assert sample.prepared
         assert not sample.inputs.is_inference()
         assert sample.inputs.untyped_storage().nbytes() == sample.inputs.numel() * 4

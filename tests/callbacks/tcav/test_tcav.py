@@ -241,14 +241,14 @@ def test_no_more_samples_are_kept_than_the_sets_take(tmp_path):
         most = 0
 
         def on_validation_batch_end(self, trainer, pl_module, *args, **kwargs):
-            self.most = max(self.most, len(self.state.reservoir._kept) if self.state.reservoir else 0)
+            self.most = max(self.most, len(self.state.reservoir._samples) if self.state.reservoir else 0)
 
     base = tcav(concepts=[Concept("bright", bright(3))])
     callback = Watching(**{f: getattr(base, f) for f in ("concepts", "layers", "classes", "random_sets", "on_error")})
     fit(tmp_path, callback, val=loader(40, seed=1))
     assert callback.most == 12
     assert callback.state.reservoir is None
-    assert callback.state.drawn is None
+    assert callback.state.random_probes is None
 
 
 def test_a_monitor_that_looks_before_any_validation_waits_for_random_samples(tmp_path):
