@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo pictures test test-slow lint benchmark clean
+.PHONY: demo pictures tables test test-slow lint benchmark clean
 .DELETE_ON_ERROR:
 
 # Trains with a mark that always tells the class, then with one that tells it half of the time.
@@ -28,6 +28,10 @@ pictures: demo
 	cp runs/vision_transformer/correlation-1.0/relevance.png assets/relevance-vision.png
 	cp runs/text/transformer/relevance.png assets/relevance-text.png
 	for c in 1.0 0.5; do cp runs/shortcut/correlation-$$c/filmstrip.png assets/filmstrip-correlation-$$c.png; done
+
+# The README's tables of scalars are what the callbacks declare.
+tables: $(VENV)/.package
+	$(BIN)/python docs/tables.py
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

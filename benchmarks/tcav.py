@@ -33,9 +33,9 @@ from measure import interleaved, peak_memory, ratio, timed
 from nets import NETS
 from torch import Tensor, nn
 
+from lightning_xai.functional.activations import activations, layer_gradients
 from lightning_xai.functional.concepts.directions import CAVs
 from lightning_xai.functional.fit_cavs import fit_cavs
-from lightning_xai.functional.layers.activations import activations, layer_gradients
 from lightning_xai.functional.tcav import TCAVScores, score_concepts
 
 LAYERS = ("layer3", "layer4.0")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lightning_xai.store import Run, load_run
+from lightning_xai.stored_run import StoredRun, read_run
 
 EPILOG = """examples:
   lightning-xai compare runs/shortcut/correlation-1.0 runs/shortcut/correlation-0.5
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 def _compare(options: argparse.Namespace) -> None:
     from lightning_xai.compare import gather, to_page  # Lightning and matplotlib, which --help does not need
 
-    runs: list[Run] = []
+    runs: list[StoredRun] = []
     refused: list[str] = []
     for path in options.runs:
         try:
@@ -94,11 +94,11 @@ def _compare(options: argparse.Namespace) -> None:
     print(f"{options.out}: {len(text.encode()) / 2**20:.1f} MiB, opens in any browser")
 
 
-def _open(path: Path) -> Run:
+def _open(path: Path) -> StoredRun:
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}: name the folder of a run")
     try:
-        return load_run(path)
+        return read_run(path)
     except (FileNotFoundError, ValueError):
         raise
     except Exception as error:  # a foreign or damaged folder raises anything

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 
-from lightning_xai import store
 from lightning_xai.compare.reported import report_of
 from lightning_xai.reading import Reading
 from lightning_xai.render import data_url, draw
 from lightning_xai.report import Filmstrip, Picture, Report
 from lightning_xai.storage.described import Unknown
+from lightning_xai.stored_run import StoredRun, read_run
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,7 +27,7 @@ class ShownReading(Reading):
     """
 
     name: str = field(kw_only=True)
-    run: store.Run = field(kw_only=True)
+    run: StoredRun = field(kw_only=True)
     history: list[ShownReading] = field(kw_only=True)
 
     def report(self) -> Report:
@@ -54,7 +54,7 @@ class ShownReading(Reading):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ShownRun(store.Run):
+class ShownRun(StoredRun):
     """A run that shows the pictures of its latest readings."""
 
     def _repr_html_(self) -> str:
@@ -76,7 +76,7 @@ def load_run(path: str | os.PathLike[str]) -> ShownRun:
         FileNotFoundError: where there is no store, or more than one to choose from.
         ValueError: where its manifest is damaged, or written by a newer version or by something else.
     """
-    run = store.load_run(path)
+    run = read_run(path)
     if run.unreadable:
         warnings.warn("\n".join(run.unreadable), RuntimeWarning, stacklevel=2)
     readings: dict[str, list[Reading]] = {}

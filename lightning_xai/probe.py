@@ -9,18 +9,13 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
+from lightning_xai.batches import Inputs, check_targets, collated, is_dense, kind_of, split_batch
 from lightning_xai.tensors import map_tensors, tensors
-
-Inputs: TypeAlias = Any
-"""What a model takes: a tensor, a tuple of tensors or a mapping of tensors; the first dimension is the samples."""
-
-LABEL_KEYS = ("labels", "label", "targets", "target", "y")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,7 +53,7 @@ class Probe:
         odd = next((t for t in tensors(self.inputs) if not is_dense(t)), None)
         if odd is not None:
             raise TypeError(
-                f"the Probe's inputs hold a {_kind(odd)} tensor, which cannot be cut into samples: give dense ones"
+                f"the Probe's inputs hold a {kind_of(odd)} tensor, which cannot be cut into samples: give dense ones"
             )
         sizes = {len(t) for t in tensors(self.inputs) if t.ndim}
         if not sizes:
@@ -74,7 +69,7 @@ class Probe:
         if self.positions is None or len(self.positions) != n:
             object.__setattr__(self, "positions", torch.arange(n, device="cpu"))
         if self.targets is not None:
-            _check_targets(self.targets, n)
+            check_targets(self.targets, n)
             if self.class_names is not None and int(self.targets.max()) >= len(self.class_names):
                 raise ValueError(
                     f"target {int(self.targets.max())} has no name among {len(self.class_names)} class_names "
@@ -260,111 +255,9 @@ def per_channel(name: str, values: Any) -> list[float]:
     return numbers
 
 
-def is_dense(tensor: Tensor) -> bool:
-    """Whether it has samples that can be cut out and kept: neither nested, sparse, quantised nor without values."""
-    return tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_quantized or tensor.is_meta)
-
-
-def _kind(tensor: Tensor) -> str:
-    names = [name for name in ("nested", "quantized", "meta") if getattr(tensor, f"is_{name}")]
-    return names[0] if names else str(tensor.layout).removeprefix("torch.")
-
-
-def collated(samples: Sequence[Any]) -> Any:
-    """A batch of samples as a DataLoader makes it by default, numbers on the CPU whatever the default device is."""
-    with torch.device("cpu"):
-        return default_collate(list(samples))
-
-
 def _plain(tree: Any) -> Any:
     if isinstance(tree, Mapping):
         return {key: _plain(value) for key, value in tree.items()}
     if isinstance(tree, (tuple, list)):
         return (list if isinstance(tree, list) else tuple)(_plain(item) for item in tree)
     return tree
-
-
-def label_key(batch: Any) -> str | int | None:
-    """Where a batch keeps its labels: a mapping's key, a sequence's second place, or nowhere."""
-    if isinstance(batch, Mapping):
-        return next((key for key in LABEL_KEYS if key in batch), None)
-    return 1 if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
-
-
-def split_batch(batch: Any, labels: Callable[[Any], Tensor] | None = None) -> tuple[Inputs, Tensor | None]:
-    """A batch's inputs, and its class indices (N,) or None.
-
-    Labels that are no class indices (regression values, one a pixel, multi-hot, of another number) count as none.
-    Entries of a mapping that have no N samples are left out.
-    """
-    key = label_key(batch)
-    found = labels(batch) if labels is not None else None if key is None else batch[key]
-    if labels is not None:
-        _check_targets(found, None)
-    classes = found if _are_classes(found) else None
-    if isinstance(batch, Mapping):
-        entries = {name: value for name, value in batch.items() if name != key and tensors(value)}
-        inputs = _of_one_size(entries, None if classes is None else len(classes))
-    else:
-        inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
-    if labels is None and classes is not None and len(classes) not in _sizes(inputs):
-        classes = None
-    return inputs, classes
-
-
-def _of_one_size(entries: dict[Any, Any], labelled: int | None) -> dict[Any, Any]:
-    """The entries with as many samples as there are labels, else as the first of them has; then the numbers."""
-    sizes = {name: _sizes(value) for name, value in entries.items()}
-    known = [size for held in sizes.values() if len(held) == 1 for size in held if size is not None]
-    size = labelled if labelled in known else next(iter(known), None)
-    if size is None:
-        return entries
-    return {name: entries[name] for kept in ({size}, set()) for name, held in sizes.items() if held == kept}
-
-
-def _sizes(tree: Any) -> set[int | None]:
-    """How many samples its tensors have, numbers left out; None for one that cannot be cut into samples."""
-    return {len(t) if is_dense(t) else None for t in tensors(tree) if t.ndim}
-
-
-def join_batch(probe: Probe, like: Any) -> Any:
-    """The probe's inputs and targets in the structure of the batch ``like``, as transfer hooks expect it."""
-    key = label_key(like)
-    if key is None:
-        return probe.inputs
-    targets = probe.targets if probe.targets is not None else torch.zeros(len(probe), dtype=torch.long, device="cpu")
-    if isinstance(like, Mapping):
-        named = probe.inputs if isinstance(probe.inputs, Mapping) else None
-        if named is None:
-            named = {_place(like, key, probe.inputs): probe.inputs}
-        return {**named, key: targets}
-    return type(like)((probe.inputs, targets)) if type(like) in (tuple, list) else (probe.inputs, targets)
-
-
-def _place(like: Mapping[Any, Any], key: Any, inputs: Inputs) -> Any:
-    """The entry that is most like these inputs, the first of several; None without any."""
-    shape = inputs.shape if isinstance(inputs, Tensor) else ()
-    tensor = {name: value for name, value in like.items() if name != key and isinstance(value, Tensor)}
-    return max(
-        tensor, key=lambda name: (tensor[name].shape[1:] == shape[1:], tensor[name].ndim == len(shape)), default=None
-    )
-
-
-def _are_classes(labels: Any) -> bool:
-    whole = isinstance(labels, Tensor) and is_dense(labels) and not (labels.is_floating_point() or labels.is_complex())
-    return whole and labels.ndim == 1 and labels.dtype != torch.bool
-
-
-def _check_targets(targets: Any, n: int | None) -> None:
-    if not _are_classes(targets):
-        given = (
-            f"a {targets.dtype} tensor of shape {tuple(targets.shape)}"
-            if isinstance(targets, Tensor)
-            else f"a {type(targets).__name__}"
-        )
-        raise TypeError(
-            f"the targets are {given}, expected class indices: a whole-number tensor of shape (N,). "
-            "For other tasks leave them out and give the callback target=, a function of the model's output"
-        )
-    if n is not None and len(targets) != n:
-        raise ValueError(f"{len(targets)} targets were given for {n} samples")

@@ -214,6 +214,7 @@ class Curves(Picture):
         y_label: beside them.
         title: one line above.
         note: one line below, in small.
+        band: what the bands are of, for the legend; empty where no curve has one.
     """
 
     panels: Mapping[str, Sequence[Curve]]
@@ -222,6 +223,7 @@ class Curves(Picture):
     y_label: str
     title: str
     note: str = ""
+    band: str = "random concepts"
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from torch.utils.data import IterableDataset, TensorDataset
 
-from lightning_xai.concept import Concept, drawn, random_sets, set_size
+from lightning_xai.concept import Concept, drawn
+from lightning_xai.example_sources.indexed import random_sets, set_size
 from lightning_xai.probe import Probe
 
 

@@ -13,16 +13,17 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 import lightning_xai
 from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe, Saliency
 from lightning_xai.compare.agreement import agreement
-from lightning_xai.concept import drawn, random_sets
-from lightning_xai.flow.display import describe
+from lightning_xai.concept import drawn
+from lightning_xai.example_sources.indexed import random_sets
+from lightning_xai.flow.display import with_display_of
+from lightning_xai.functional.activations import activations
 from lightning_xai.functional.attention_maps import attention_maps
 from lightning_xai.functional.attention_relevance import attention_relevance
 from lightning_xai.functional.attention_rollout import attention_rollout, attention_rollout_rows
 from lightning_xai.functional.concepts.solver import LOSSES
 from lightning_xai.functional.fit_cavs import POOLS, fit_cavs
 from lightning_xai.functional.grad_cam import VARIANTS, grad_cam
-from lightning_xai.functional.layers.activations import activations
-from lightning_xai.functional.layers.spatial import last_spatial_layer
+from lightning_xai.functional.last_spatial_layer import last_spatial_layer
 from lightning_xai.functional.metrics import attention as attention_scalars
 from lightning_xai.functional.metrics import localization, significance
 from lightning_xai.functional.tcav import tcav
@@ -206,7 +207,7 @@ def test_probe_and_concept(other_defaults, tmp_path):
     data = type("Data", (), {"transform": normalize, "classes": ["a", "b", "c"]})()
 
     def made():
-        probe = describe(Probe.from_dataset(samples, [4, 1, 2]), data)
+        probe = with_display_of(Probe.from_dataset(samples, [4, 1, 2]), data)
         probe.save(tmp_path / "probe.pt")
         loaded = Probe.load(tmp_path / "probe.pt")
         folder = Concept.from_folder(tmp_path, like=probe).examples

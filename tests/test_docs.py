@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,11 @@ def test_the_method_from_outside_runs(tmp_path):
 
 def test_the_page_is_named_in_the_readme():
     assert all(f"docs/{page.name}" in (ROOT / "README.md").read_text() for page in PAGES)
+
+
+def test_the_readme_s_tables_are_what_the_callbacks_declare():
+    page = (ROOT / "README.md").read_text()
+    tables = runpy.run_path(str(ROOT / "docs" / "tables.py"))
+    assert tables["written"](page) == page, "run `make tables`"
+    other = page.replace("samples whose map shows nothing", "something else")
+    assert other != page and tables["written"](other) == page

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from lightning_xai.probe import Probe, join_batch, split_batch
+from lightning_xai.batches import join_batch, split_batch
+from lightning_xai.probe import Probe
 from lightning_xai.tensors import map_tensors
 
 
@@ -30,14 +31,14 @@ def test_a_batch_splits_into_inputs_and_labels_and_joins_again(batch):
     assert len(probe) == 3
     assert probe.targets.tolist() == [0, 1, 2]
     assert probe.image.equal(images()[:3])
-    inputs, targets = split_batch(join_batch(probe, like=batch))
+    inputs, targets = split_batch(join_batch(probe.inputs, probe.targets, structure=batch))
     assert targets.tolist() == [0, 1, 2]
     assert Probe(inputs).image.equal(images()[:3])
 
 
 def test_a_plain_tensor_has_no_labels():
     assert split_batch(images())[1] is None
-    assert join_batch(Probe(images()), like=images()).equal(images())
+    assert join_batch(images(), torch.zeros(4), structure=images()).equal(images())
 
 
 @pytest.mark.parametrize(
@@ -68,10 +69,11 @@ def test_entries_of_a_mapping_without_a_sample_each_are_left_out():
 
 
 def test_a_tensor_takes_the_place_of_the_entry_that_is_like_it():
+    labels = torch.zeros(4)
     like = {"ids": torch.zeros(0, 5), "image": torch.zeros(0, 3, 8, 8), "label": torch.zeros(0)}
-    assert list(join_batch(Probe(images()), like)) == ["image", "label"]
-    assert list(join_batch(Probe(torch.zeros(4, 3, 9, 9)), like)) == ["image", "label"]
-    assert list(join_batch(Probe(torch.zeros(4)), like)) == ["ids", "label"]
+    assert list(join_batch(images(), labels, like)) == ["image", "label"]
+    assert list(join_batch(torch.zeros(4, 3, 9, 9), labels, like)) == ["image", "label"]
+    assert list(join_batch(torch.zeros(4), labels, like)) == ["ids", "label"]
 
 
 @pytest.mark.parametrize("kind", [tuple, list])

@@ -9,10 +9,10 @@ from typing import cast
 from torch import Tensor
 
 from lightning_xai.explanation.maps import Maps
-from lightning_xai.flow.model_run import Run
-from lightning_xai.flow.settings import import_object
+from lightning_xai.flow.import_paths import import_object
+from lightning_xai.flow.model_run import ModelRun
 from lightning_xai.functional.grad_cam import VARIANTS, check_variant, grad_cam
-from lightning_xai.functional.layers.spatial import last_spatial_layer
+from lightning_xai.functional.last_spatial_layer import last_spatial_layer
 from lightning_xai.probe import Probe
 
 AUTO = "auto"
@@ -61,7 +61,7 @@ class GradCAM(Maps):
         """The variant's name in the literature."""
         return VARIANTS[self.variant].title
 
-    def maps(self, run: Run, probe: Probe) -> dict[str, Tensor]:
+    def maps(self, run: ModelRun, probe: Probe) -> dict[str, Tensor]:
         """By layer as tagged; a layer that is not named is found in the first reading."""
         targets = self.targets(probe)
         if not self.layer_names:

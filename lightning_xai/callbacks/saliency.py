@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_xai.explanation.maps import Maps
-from lightning_xai.flow.model_run import Run
+from lightning_xai.flow.model_run import ModelRun
 from lightning_xai.functional.passes.explained import channel_dimension, floating_input
 from lightning_xai.functional.saliency import saliency
 from lightning_xai.probe import Probe
@@ -24,7 +24,7 @@ class Saliency(Maps):
 
     title, below = "Saliency", ("input",)
 
-    def maps(self, run: Run, probe: Probe) -> dict[str, Tensor]:
+    def maps(self, run: ModelRun, probe: Probe) -> dict[str, Tensor]:
         """One map, at the input's own resolution."""
         targets, inputs = self.targets(probe), probe.inputs
         gradient = saliency(run.model, inputs, targets, forward=run.on_probe, batch_size=self.batch_size)

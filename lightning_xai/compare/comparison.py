@@ -19,7 +19,8 @@ from lightning_xai.render.colormap import Floats, Pixels
 from lightning_xai.render.overlay import reduced
 from lightning_xai.report import Curves, Filmstrip, Grid, Report, Scalar, TableRow
 from lightning_xai.storage.described import Unknown
-from lightning_xai.store import Run, unreadable
+from lightning_xai.storage.loading import unreadable
+from lightning_xai.stored_run import StoredRun
 
 POSITIONS, FEWEST_POSITIONS = 100, 10
 CELLS = 6_000_000
@@ -151,7 +152,7 @@ class Comparison:
     notes: Sequence[str]
 
 
-def gather(runs: Sequence[Run]) -> Comparison:
+def gather(runs: Sequence[StoredRun]) -> Comparison:
     """The runs side by side.
 
     Raises:
@@ -211,7 +212,7 @@ def run_names(folders: Sequence[Path]) -> list[str]:
     return [f"{path[-1]} ({number})" for number, path in enumerate(parts, 1)]
 
 
-def _unit(runs: Sequence[Run]) -> str:
+def _unit(runs: Sequence[StoredRun]) -> str:
     for run in runs:
         for readings in run.readings.values():
             if len({reading.epoch for reading in readings}) < len(readings):
@@ -223,7 +224,7 @@ def _unit(runs: Sequence[Run]) -> str:
 class _Source:
     """One callback of one run, before it is known which of its readings are shown."""
 
-    run: Run
+    run: StoredRun
     name: str
     readings: list[Reading]
 
@@ -254,7 +255,7 @@ class _Source:
         return Track(str(entry.get("probe")), tag, layers, len(self.readings), moments, at, declared)
 
 
-def _source(run: Run, name: str) -> _Source | str:
+def _source(run: StoredRun, name: str) -> _Source | str:
     """What is needed to report, or why it is not to be had."""
     if name not in run.callbacks:
         return "the run has no callback of this name"

@@ -82,7 +82,7 @@ def report_of(entry: Mapping[str, Any], probe: Probe | None, history: Sequence[R
     explanation = revive(entry)
     if isinstance(explanation, TCAV):
         history = [replace(reading, scalars=_effects(explanation, reading)) for reading in history]
-        explanation._scored = lambda layer, probe, reading: _scores(layer, reading)  # type: ignore[method-assign]
+        explanation.scores_of = lambda layer, probe, reading: _scores(layer, reading)  # type: ignore[method-assign]
     return explanation.report(explanation.displayed(probe), history)
 
 
@@ -95,7 +95,7 @@ def _scores(layer: str, reading: Reading) -> dict[str, Tensor]:
 def _effects(explanation: TCAV, reading: Reading) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for layer in explanation.layer_names:
-        scores, tags, names = _scores(layer, reading), explanation._class_tags, explanation.concept_names
+        scores, tags, names = _scores(layer, reading), explanation.class_tags, explanation.concept_names
         values = effect_scalars(layer, scores, reading.measured.shared, tags, names)
         numbers |= {f"{explanation.tag}/{layer}/{name}": value for name, value in values.items()}
     return numbers

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from lightning_xai.callbacks.grad_cam import GradCAM
+from lightning_xai.flow.import_paths import import_object
 from lightning_xai.flow.measuring import measure_with
-from lightning_xai.flow.model_run import Run
+from lightning_xai.flow.model_run import ModelRun
 from lightning_xai.flow.namespaces import NAMESPACES, LightningModule, Trainer
-from lightning_xai.flow.settings import import_object
 from lightning_xai.functional.passes.guard import inspecting
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Reading
@@ -54,7 +54,7 @@ def explain(
     )
     trainer.strategy.connect(module)
     batch = None if probe.targets is None or isinstance(probe.inputs, Mapping) else (None, None)
-    run = Run(trainer, module, like=batch)
+    run = ModelRun(trainer, module, structure=batch)
     try:
         with inspecting(module):
             measured = measure_with(callback, run, run.prepare(probe), {})

@@ -9,14 +9,16 @@ from dataclasses import fields
 from lightning_xai.reading import Reading, moments, thinned
 from lightning_xai.report import Report, Scalar
 from lightning_xai.storage.described import with_films
+from lightning_xai.storage.loading import Unreadable, unreadable
 from lightning_xai.storage.reading_file import ReadingFile
-from lightning_xai.store import Run, RunStore, Unreadable, unreadable
+from lightning_xai.storage.run_store import RunStore
+from lightning_xai.stored_run import StoredRun
 
 FILM = 16
 """Columns of a film strip."""
 
 
-def report_of(run: Run, name: str, history: Sequence[Reading], *, films: bool = True) -> Report:
+def report_of(run: StoredRun, name: str, history: Sequence[Reading], *, films: bool = True) -> Report:
     """What the callback ``name`` said of the last of these readings, with the ``films`` up to it.
 
     Raises:
@@ -41,7 +43,7 @@ def report_of(run: Run, name: str, history: Sequence[Reading], *, films: bool = 
     return with_films(latest, columns)
 
 
-def samples_of(run: Run, name: str, reading: Reading) -> int:
+def samples_of(run: StoredRun, name: str, reading: Reading) -> int:
     """How many samples a reading is of."""
     path = run.folder / name / f"{reading.step}-{reading.index}.npz"
     if path.exists():
@@ -49,7 +51,7 @@ def samples_of(run: Run, name: str, reading: Reading) -> int:
     return max(map(len, reading.measured.rows.values()), default=0)
 
 
-def scalars_of(run: Run, name: str) -> list[Scalar]:
+def scalars_of(run: StoredRun, name: str) -> list[Scalar]:
     """What the callback ``name`` declared that it logs, by whole tag; nothing in a store of format 1."""
     names = {f.name for f in fields(Scalar)}
     declared = run.callbacks[name].get("scalars", ())

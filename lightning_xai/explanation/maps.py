@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lightning_xai.callbacks.attention_maps.places import real_positions
 from lightning_xai.explanation.base import Explanation
-from lightning_xai.flow.model_run import Run
+from lightning_xai.explanation.padding import real_positions
+from lightning_xai.flow.model_run import ModelRun
 from lightning_xai.functional.passes.explained import token_ids
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
@@ -21,7 +21,10 @@ from lightning_xai.reporting.heatmaps import heatmap_pictures, heatmap_rows, hea
 from lightning_xai.reporting.tokens import sequence_picture
 
 MAP_SCALARS = (
-    Scalar("{layer}/drift", "share of the relevance that moved since the last reading, 0 to 1"),
+    Scalar(
+        "{layer}/drift",
+        "share of the relevance that moved since the last reading, 0 to 1; of the first, from an even map",
+    ),
     Scalar("{layer}/peak", "largest value of all maps"),
     Scalar("{layer}/zero_maps", "samples whose map shows nothing"),
     Scalar("{layer}/nan_maps", "samples whose map is not finite"),
@@ -69,7 +72,7 @@ class Maps(Explanation):
         """What the pictures are called: the method's name."""
 
     @abstractmethod
-    def maps(self, run: Run, probe: Probe) -> Mapping[str, Tensor]:
+    def maps(self, run: ModelRun, probe: Probe) -> Mapping[str, Tensor]:
         """Name below the tag -> (N, *cells), not negative. Called inside the guarded pass."""
 
     def things(self, probe: Probe | None) -> dict[str, Sequence[str]]:
@@ -77,7 +80,7 @@ class Maps(Explanation):
         known = super().things(probe)
         return {**known, "layer": known["layer"] or self.below}
 
-    def measure(self, run: Run, probe: Probe) -> Measured:
+    def measure(self, run: ModelRun, probe: Probe) -> Measured:
         """The maps, and the largest value of each so far."""
         maps = self.maps(run, probe)
         self.layer_names = self.layer_names or {name: name for name in maps}

@@ -9,13 +9,14 @@ from typing import Any, Protocol
 
 import torch
 
+from lightning_xai.batches import join_samples
 from lightning_xai.flow.namespaces import Trainer
 from lightning_xai.probe import Probe
-from lightning_xai.tensors import map_tensors, tensors
+from lightning_xai.tensors import map_tensors
 
 
-class Taking(Protocol):
-    """Whatever takes samples of the batches that pass by."""
+class Collector(Protocol):
+    """Whatever collects samples of the batches that pass by."""
 
     def add(self, batch: Any) -> None:
         """Look at a batch."""
@@ -43,8 +44,8 @@ class Capture:
     labels: Callable[[Any], torch.Tensor] | None = None
     rank: int = 0
     world_size: int = 1
-    _kept: dict[tuple[int, int], Probe] = field(default_factory=dict)
-    _seen: int = 0
+    _samples: dict[tuple[int, int], Probe] = field(default_factory=dict)  # by (occurrence, position)
+    _offset: int = 0  # samples of this rank before the next batch
     _of_class: Counter[int | None] = field(default_factory=Counter)
 
     def add(self, batch: Any) -> None:
@@ -53,33 +54,33 @@ class Capture:
         with torch.inference_mode(False), torch.no_grad():
             probe = Probe.from_batch(batch, labels=self.labels, prepared=True)
             labels = [None] * len(probe) if probe.targets is None else probe.targets.tolist()
-            places: dict[tuple[int, int], int] = {}
-            for place, label in enumerate(labels):
+            rows: dict[tuple[int, int], int] = {}
+            for row, label in enumerate(labels):
                 if self.classes is not None and label not in self.classes:
                     continue
-                position = (self._seen + place) * self.world_size + self.rank
-                places[0 if label is None else self._of_class[label], position] = place
+                position = (self._offset + row) * self.world_size + self.rank
+                rows[0 if label is None else self._of_class[label], position] = row
                 self._of_class[label] += 1
-            self._seen += len(probe)
-            best = sorted([*self._kept, *places])[: self.size]
-            self._kept = {key: self._kept[key] if key in self._kept else clone(probe[[places[key]]]) for key in best}
+            self._offset += len(probe)
+            best, before = sorted([*self._samples, *rows])[: self.size], self._samples
+            self._samples = {key: before[key] if key in before else clone(probe[[rows[key]]]) for key in best}
 
     def offer(self) -> dict[int, int | None]:
         """The positions that this rank would give, and their classes."""
-        return {position: _label(probe) for (_, position), probe in self._kept.items()}
+        return {position: _label(probe) for (_, position), probe in self._samples.items()}
 
     def merge(self, trainer: Trainer) -> Probe | None:
         """The choice over all ranks, the same on each of them; None where no batch was seen. Collective."""
         broadcast = trainer.strategy.broadcast
-        mine = {position: probe for (_, position), probe in self._kept.items()}
+        mine = {position: probe for (_, position), probe in self._samples.items()}
         offers: list[dict[int, int | None]] = [broadcast(self.offer(), src=rank) for rank in range(self.world_size)]
-        chosen = balanced([sample for offer in offers for sample in offer.items()], self.size)
-        parts: dict[int, Probe] = {}
+        positions = balanced([sample for offer in offers for sample in offer.items()], self.size)
+        samples: dict[int, Probe] = {}
         for rank, offer in enumerate(offers):
-            if wanted := offer.keys() & chosen:
-                parts |= broadcast({position: mine[position] for position in wanted & mine.keys()}, src=rank)
+            if of_rank := offer.keys() & positions:
+                samples |= broadcast({position: mine[position] for position in of_rank & mine.keys()}, src=rank)
         with torch.inference_mode(False):
-            return _join([parts[position] for position in chosen]) if chosen else None
+            return _join([samples[position] for position in positions]) if positions else None
 
 
 def balanced(samples: list[tuple[int, int | None]], size: int) -> list[int]:
@@ -107,9 +108,9 @@ def of_classes(probe: Probe, classes: Collection[int] | None) -> Probe:
         return probe
     labels = [] if probe.targets is None else probe.targets.tolist()
     if absent := [number for number in classes if number not in labels]:
-        there = f"labels {sorted(set(labels))}" if labels else "no labels"
+        present = f"labels {sorted(set(labels))}" if labels else "no labels"
         raise ValueError(
-            f"the probe has no sample of the classes {absent}: it has {there}. Give a probe with samples of these "
+            f"the probe has no sample of the classes {absent}: it has {present}. Give a probe with samples of these "
             "classes, or other classes"
         )
     return probe[[index for index, label in enumerate(labels) if label in classes]]
@@ -132,44 +133,6 @@ def _join(samples: list[Probe]) -> Probe:
     targets = [sample.targets for sample in samples if sample.targets is not None]
     return replace(
         samples[0],
-        inputs=join_inputs([sample.inputs for sample in samples]),
+        inputs=join_samples([sample.inputs for sample in samples]),
         targets=torch.cat(targets) if len(targets) == len(samples) else None,
     )
-
-
-def join_inputs(trees: list[Any]) -> Any:
-    """Inputs of one sample each as one batch; what not every sample has is left out."""
-    first = trees[0]
-    if isinstance(first, torch.Tensor):
-        return _concatenate(trees) if first.ndim else first
-    if isinstance(first, dict):
-        shared = [key for key in first if tensors(first[key]) and all(key in tree for tree in trees)]
-        return {key: join_inputs([tree[key] for tree in trees]) for key in shared}
-    if not tensors(first):
-        if isinstance(first, (list, tuple)) or any(tree != first for tree in trees):
-            raise ValueError(
-                f"the inputs hold a {type(first).__name__} beside tensors, which cannot be cut into samples. Give a "
-                "Probe of what the model takes"
-            )
-        return first
-    joined = [join_inputs(list(items)) for items in zip(*trees, strict=True)]
-    return type(first)(*joined) if hasattr(first, "_fields") else type(first)(joined)
-
-
-def _concatenate(rows: list[torch.Tensor]) -> torch.Tensor:
-    shapes = sorted({tuple(row.shape[1:]) for row in rows})
-    if len(shapes) > 1:
-        if rows[0].is_floating_point() or len({len(shape) for shape in shapes}) > 1:
-            raise ValueError(
-                f"the samples of the probe have different shapes, {shapes[0]} and {shapes[-1]}: they cannot be one "
-                "batch. Give a Probe of samples that fit together"
-            )
-        # token ids and masks of batches padded to different lengths: 0 is what the mask ignores
-        longest = [max(sizes) for sizes in zip(*shapes, strict=True)]
-        rows = [_pad(row, longest) for row in rows]
-    return torch.cat(rows)
-
-
-def _pad(row: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    widths = [(0, size - have) for size, have in zip(sizes, row.shape[1:], strict=True)]
-    return torch.nn.functional.pad(row, [width for pair in reversed(widths) for width in pair])

@@ -1,4 +1,4 @@
-"""What a dataset tells about the display of its samples, and whether what is told fits them."""
+"""What a dataset says about the display of its samples, and whether that fits them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COPIED_BYTES = 64 * 2**20
 DEPTH = 32  # of wrappers around a dataset
 
 
-def describe(probe: Probe, dataset: Any) -> Probe:
+def with_display_of(probe: Probe, dataset: Any) -> Probe:
     """The probe with the class names and the normalisation that its dataset tells of, where they fit.
 
     Understood are ``classes``, and a ``transform`` that holds a step named Normalize with ``mean`` and ``std``,
@@ -31,23 +31,23 @@ def describe(probe: Probe, dataset: Any) -> Probe:
         dataset = inner
     names = [str(name) for name in classes] if isinstance(classes, (list, tuple)) else None
     normalisation, _ = attempt(partial(_normalisation, _attribute(dataset, "transform")))
-    probe, _ = fitting(probe, {"class_names": names, **(normalisation or {})})
+    probe, _ = apply_display(probe, {"class_names": names, **(normalisation or {})})
     return probe
 
 
-def fitting(probe: Probe, display: Mapping[str, Any]) -> tuple[Probe, list[str]]:
+def apply_display(probe: Probe, display: Mapping[str, Any]) -> tuple[Probe, list[str]]:
     """The probe with those of ``class_names``, ``mean`` and ``std`` that fit it, and what is wrong with the others."""
-    unfit = []
-    for names, shown in (
+    complaints = []
+    for names, consequence in (
         (("class_names",), "classes are shown as index numbers"),
         (("mean", "std"), "images are shown without it"),
     ):
-        held = {name: display[name] for name in names if display.get(name) is not None}
-        fitted, error = attempt(partial(replace, probe, **held))
-        probe = fitted or probe
+        settings = {name: display[name] for name in names if display.get(name) is not None}
+        displayed, error = attempt(partial(replace, probe, **settings))
+        probe = displayed or probe
         if error is not None:
-            unfit.append(f"{error}; {shown}")
-    return probe, unfit
+            complaints.append(f"{error}; {consequence}")
+    return probe, complaints
 
 
 def _normalisation(transform: Any) -> dict[str, list[float]]:
@@ -61,9 +61,9 @@ def _normalisation(transform: Any) -> dict[str, list[float]]:
 def _attribute(dataset: Any, name: str) -> Any:
     """An attribute, None where there is none. What runs code of the dataset's own, such as a property, is asked of a
     copy: it may open the file that the loader's workers are going to open."""
-    held = inspect.getattr_static(dataset, name, None)
-    if isinstance(held, MemberDescriptorType):  # a slot
+    value = inspect.getattr_static(dataset, name, None)
+    if isinstance(value, MemberDescriptorType):  # a slot
         return getattr(dataset, name, None)
-    if hasattr(type(held), "__get__") or (held is None and hasattr(type(dataset), "__getattr__")):
-        held, _ = attempt(lambda: getattr(copied(dataset, COPIED_BYTES), name, None))
-    return held
+    if hasattr(type(value), "__get__") or (value is None and hasattr(type(dataset), "__getattr__")):
+        value, _ = attempt(lambda: getattr(copied(dataset, COPIED_BYTES), name, None))
+    return value

@@ -9,17 +9,19 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from lightning_xai.batches import join_batch
+from lightning_xai.flow.import_paths import import_object
 from lightning_xai.flow.namespaces import NAMESPACES, LightningModule, Trainer
-from lightning_xai.flow.settings import import_object
+from lightning_xai.foreign.lightning import before_transfer
 from lightning_xai.functional.passes.outputs import call
-from lightning_xai.probe import Probe, join_batch
+from lightning_xai.probe import Probe
 from lightning_xai.tensors import map_tensors
 
 Forward: TypeAlias = "str | Callable[[Any, Any], Any] | None"
 """How inputs become an output: None for the module's forward, a method's name, or a function of (model, inputs)."""
 
 
-class Run:
+class ModelRun:
     """One forward of the model, the way this Trainer needs it: ``run(inputs) -> output``.
 
     ``run.model`` is the plain module, for names and hooks; ``run.shared`` what `prepare` returned, ``run.aside`` what
@@ -30,13 +32,15 @@ class Run:
         trainer: whose strategy and precision it follows: the shadow's where it is one.
         model: the module that is explained: the one that is trained, or its shadow.
         forward: how inputs become an output.
-        like: a batch of this run, in whose structure the transfer hooks take their batches.
+        structure: a batch of this run, in whose structure the transfer hooks take their batches.
     """
 
-    def __init__(self, trainer: Trainer, model: LightningModule, forward: Forward = None, like: Any = None) -> None:
+    def __init__(
+        self, trainer: Trainer, model: LightningModule, forward: Forward = None, structure: Any = None
+    ) -> None:
         self.model: torch.nn.Module = model
         self.device: torch.device = trainer.strategy.root_device
-        self._like = like
+        self._structure = structure
         self._trainer = trainer
         self._forward = find_forward(model, forward)
         self.shared: Mapping[str, Tensor] = {}
@@ -70,9 +74,10 @@ class Run:
         """The probe on the model's device, through the same conversions and hooks as a batch of this run."""
         if probe.prepared:
             return probe.to(self.device)
-        batch = join_batch(probe, self._like)
+        unknown = torch.zeros(len(probe), dtype=torch.long, device="cpu")
+        batch = join_batch(probe.inputs, unknown if probe.targets is None else probe.targets, self._structure)
         batch = self._trainer.precision_plugin.convert_input(batch)
-        batch = self._trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
+        batch = before_transfer(self._trainer.lightning_module, batch)
         batch = self._trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         prepared = Probe.from_batch(batch)
         inputs = map_tensors(prepared.inputs, lambda t: t.detach())

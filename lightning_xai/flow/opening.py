@@ -3,133 +3,139 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_xai.attempt import attempt
 from lightning_xai.flow import schedule
-from lightning_xai.flow.folders import store_for
+from lightning_xai.flow.explainer import Explainer
+from lightning_xai.flow.folders import begins_run, store_for
 from lightning_xai.flow.model_run import find_forward
 from lightning_xai.flow.namespaces import LightningModule, Trainer
+from lightning_xai.flow.session import session_of
 from lightning_xai.flow.state import Saved
-from lightning_xai.loggers import Files, open_run
+from lightning_xai.loggers import Files, logger_name, open_run, takes_reports
 from lightning_xai.probe import Probe
 from lightning_xai.report import Opening
-from lightning_xai.store import RunStore
-
-if TYPE_CHECKING:
-    from lightning_xai.explanation.base import Explanation
+from lightning_xai.storage.run_store import RunStore
 
 OTHER_SAMPLES = "{why}: pictures before and after epoch {epoch} show different samples"
 
 
-def open_all(everyone: list[Explanation], trainer: Trainer, model: LightningModule) -> None:
+def open_all(explainers: Sequence[Explainer], trainer: Trainer, model: LightningModule) -> None:
     """Check and open the explanations of this Trainer.
 
     Raises:
         ValueError: for settings that cannot work, before the first step.
     """
-    for explanation in everyone:
-        find_forward(model, explanation.forward)
-        explanation.resolve(model)
-    _check_tags(everyone)
-    store, anew = store_for(trainer, everyone)
-    for explanation in everyone:
+    if begins_run(trainer):
+        for explainer in explainers:
+            explainer.restart()
+    for explainer in explainers:
+        find_forward(model, explainer.forward)
+        explainer.resolve(model)
+    _check_tags(explainers)
+    store = store_for(trainer, explainers)
+    for explainer in explainers:
         if trainer.state.fn != "fit":
-            explanation._loaded = None  # of the checkpoint that is validated: a later fit does not go on from it
-        explanation.open(store, anew=anew)
-    _check_monitors(trainer, everyone)
+            explainer.checkpoint = None  # of the checkpoint that is validated: a later fit does not go on from it
+        explainer.open(store)
+    _check_monitors(trainer, explainers)
     if trainer.is_global_zero:
-        _open_loggers(trainer, everyone, store)
+        _open_loggers(trainer, explainers, store)
 
 
-def resume(explanation: Explanation, trainer: Trainer, state: dict[str, Any]) -> None:
+def resume(explainer: Explainer, trainer: Trainer, state: dict[str, Any]) -> None:
     """Go on from what a checkpoint holds: the history, and the samples where they are found."""
     if isinstance(state, Mapping) and not state:
         return
     saved, error = attempt(partial(Saved.of, state))
     if saved is None:
-        explanation.warn(error or ValueError(), "what the checkpoint holds of it cannot be read, so it starts anew")
+        explainer.warn(error or ValueError(), "what the checkpoint holds of it cannot be read, so it starts anew")
         return
-    now = explanation.state
-    now.validations, now.logged, now.expected = saved.validations, saved.logged, saved.fingerprint
-    _, error = attempt(partial(now.history.resume, saved.history, trainer.global_step, trainer.is_global_zero))
+    current = explainer.state
+    current.validations, current.logged, current.expected = saved.validations, saved.logged, saved.fingerprint
+    _, error = attempt(partial(current.history.resume, saved.history, trainer.global_step, trainer.is_global_zero))
     if error is not None:
-        now.history.lost.append(error)
-    if now.probe is None:
-        find = partial(_earlier_probe, explanation, saved)
-        found, error = attempt(find) if trainer.is_global_zero else (None, None)
+        current.history.lost.append(error)
+    if current.probe is None:
+        find = partial(_earlier_probe, explainer, saved)
+        probe, error = attempt(find) if trainer.is_global_zero else (None, None)
         if error is not None:
-            explanation.warn(error, "the earlier samples could not be read, so others are taken")
-        now.probe = trainer.strategy.broadcast(found)
-    elif now.probe.fingerprint != now.expected:
-        explanation.say(OTHER_SAMPLES.format(epoch=trainer.current_epoch, why="another probe is given than before"))
-    tell_lost(explanation, "the earlier readings could not be taken over whole")
+            explainer.warn(error, "the earlier samples could not be read, so others are taken")
+        current.probe = trainer.strategy.broadcast(probe)
+    elif current.probe.fingerprint != current.expected:
+        explainer.say(OTHER_SAMPLES.format(epoch=trainer.current_epoch, why="another probe is given than before"))
+    warn_of_lost(explainer, "the earlier readings could not be taken over whole")
 
 
-def _earlier_probe(explanation: Explanation, saved: Saved) -> Probe | None:
-    history, probe = explanation.state.history, None
+def _earlier_probe(explainer: Explainer, saved: Saved) -> Probe | None:
+    history, probe = explainer.state.history, None
     if saved.probe is not None:
         probe, error = attempt(partial(Probe.from_state, saved.probe))
         if error is not None:
             history.lost.append(error)
     if probe is None and history.store is not None and saved.fingerprint is not None:
         probe = history.store.probe(saved.fingerprint)
-        history.lost.extend(history.store.told())
-    return None if probe is None else explanation.displayed(probe)
+        history.lost.extend(history.store.pop_unreadable())
+    return None if probe is None else explainer.displayed(probe)
 
 
-def tell_lost(explanation: Explanation, what: str = "earlier readings are lost to pictures and checkpoints") -> None:
+def warn_of_lost(
+    explainer: Explainer, consequence: str = "earlier readings are lost to pictures and checkpoints"
+) -> None:
     """Warn of what could not be read of the run so far: of its first cause, and how many there are."""
-    lost = explanation.state.history.lost
-    if lost:
-        more = f" ({len(lost)} of them)" if len(lost) > 1 else ""
-        explanation.warn(lost[0], what + more)
-        lost.clear()
+    errors = explainer.state.history.lost
+    if errors:
+        more = f" ({len(errors)} of them)" if len(errors) > 1 else ""
+        explainer.warn(errors[0], consequence + more)
+        errors.clear()
 
 
 def sinks(trainer: Trainer, store: RunStore | None) -> list[Any]:
-    """The Trainer's loggers; files in the store where it has none."""
-    without: list[Any] = [] if store is None else [Files(store.folder)]
-    return list(trainer.loggers) or without
+    """The Trainer's loggers; files in the store in the stead of one that takes no reports, or where it has none."""
+    folder = None if store is None else store.folder
+    if not trainer.loggers:
+        return [] if folder is None else [Files(folder)]
+    return [logger if takes_reports(logger) else Files(folder, logger) for logger in trainer.loggers]
 
 
-def describe(explanation: Explanation, store: RunStore, fingerprint: str) -> None:
+def write_entry(explainer: Explainer, store: RunStore, fingerprint: str) -> None:
     """Write the manifest's entry of this explanation."""
-    kind = type(explanation)
+    kind = type(explainer)
     entry = {
         "class": f"{kind.__module__}:{kind.__qualname__}",
-        "settings": explanation.settings(),
-        "layers": explanation.layer_names,
+        "settings": explainer.settings(),
+        "layers": explainer.state.layer_names,
         "probe": fingerprint,
-        "tag": explanation.tag,
-        "scalars": [asdict(scalar) for scalar in explanation.declared(explanation.explained)],
+        "tag": explainer.tag,
+        "scalars": [asdict(scalar) for scalar in explainer.declared(explainer.state.probe)],
     }
-    store.describe(explanation.tag.removeprefix("xai/"), entry)
+    store.write_entry(explainer.tag.removeprefix("xai/"), entry)
 
 
-def _check_tags(everyone: list[Explanation]) -> None:
-    tags: dict[str, Explanation] = {}
-    for explanation in everyone:
-        if explanation.tag in tags:
-            name = explanation.tag.removeprefix("xai/")
+def _check_tags(explainers: Sequence[Explainer]) -> None:
+    tags: dict[str, Explainer] = {}
+    for explainer in explainers:
+        if explainer.tag in tags:
+            name = explainer.tag.removeprefix("xai/")
             raise ValueError(
-                f"two callbacks log under {explanation.tag!r}, and Lightning would average their scalars: "
-                f"give one of them another name, as {type(explanation).__name__}(name={name + '_2'!r})"
+                f"two callbacks log under {explainer.tag!r}, and Lightning would average their scalars: "
+                f"give one of them another name, as {type(explainer).__name__}(name={name + '_2'!r})"
             )
-        tags[explanation.tag] = explanation
+        tags[explainer.tag] = explainer
 
 
-def _check_monitors(trainer: Trainer, everyone: list[Explanation]) -> None:
-    tags = {explanation.tag: explanation.tags(explanation.explained) for explanation in everyone}
-    known = [tag for own in tags.values() for tag in own]
-    unknown_yet = tuple(f"{tag}/" for tag, own in tags.items() if not own)
+def _check_monitors(trainer: Trainer, explainers: Sequence[Explainer]) -> None:
+    tags = {explainer.tag: explainer.tags(explainer.state.probe) for explainer in explainers}
+    known = [tag for names in tags.values() for tag in names]
+    undeclared = tuple(f"{tag}/" for tag, names in tags.items() if not names)
     for monitor in schedule.monitors(trainer):
         if (
             monitor.metric.startswith("xai/")
-            and not monitor.metric.startswith(unknown_yet)
+            and not monitor.metric.startswith(undeclared)
             and monitor.metric not in known
         ):
             close = difflib.get_close_matches(monitor.metric, known, n=3, cutoff=0.3) or known
@@ -140,13 +146,17 @@ def _check_monitors(trainer: Trainer, everyone: list[Explanation]) -> None:
             )
 
 
-def _open_loggers(trainer: Trainer, everyone: list[Explanation], store: RunStore | None) -> None:
-    opened = Opening(
+def _open_loggers(trainer: Trainer, explainers: Sequence[Explainer], store: RunStore | None) -> None:
+    facts = Opening(
         folder=None if store is None else store.folder,
-        fingerprints={e.tag.removeprefix("xai/"): e.explained.fingerprint for e in everyone if e.explained},
-        scalars=[scalar for explanation in everyone for scalar in explanation.declared(explanation.explained)],
+        fingerprints={e.tag.removeprefix("xai/"): e.state.probe.fingerprint for e in explainers if e.state.probe},
+        scalars=[scalar for explainer in explainers for scalar in explainer.declared(explainer.state.probe)],
     )
-    for logger in sinks(trainer, store):
-        _, error = attempt(partial(open_run, logger, opened))
+    session = session_of(trainer)
+    before, session.sinks = session.sinks, sinks(trainer, store)
+    for sink in session.sinks:
+        if isinstance(sink, Files) and sink in before:  # where its pictures are has been said
+            continue
+        _, error = attempt(partial(open_run, sink, facts))
         if error is not None:
-            everyone[0].warn(error, f"{type(logger).__name__} could not be prepared")
+            explainers[0].warn(error, f"{logger_name(sink)} could not be prepared")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from lightning_xai.flow.namespaces import Trainer, callbacks_of
+from lightning_xai.foreign.lightning import can_stop_early, looks_at_epoch_end, validates_by_time
 
 
 def validates(trainer: Trainer) -> bool:
@@ -21,11 +21,10 @@ def ends_epoch(trainer: Trainer) -> bool:
     Where the length of an epoch is unknown every validation may be the last, so each answers yes.
     """
     loop = trainer.fit_loop.epoch_loop
-    if loop.batch_progress.is_last_batch or (trainer.should_stop and trainer.fit_loop._can_stop_early):
+    if loop.batch_progress.is_last_batch or (trainer.should_stop and can_stop_early(trainer)):
         return True
     interval, batches = trainer.val_check_batch, trainer.num_training_batches
-    timed = getattr(trainer, "_val_check_time_interval", None) is not None
-    if timed or interval is None or math.isinf(interval) or math.isinf(batches):
+    if validates_by_time(trainer) or interval is None or math.isinf(interval) or math.isinf(batches):
         return True
     return loop.batch_idx + 1 + int(interval) > batches
 
@@ -66,7 +65,7 @@ class Monitor:
 def monitors(trainer: Trainer) -> list[Monitor]:
     """The callbacks with a ``monitor``, and the learning-rate schedulers that take a metric."""
     callbacks = [
-        Monitor(callback.monitor, type(callback).__name__, _looks_at_train_epoch_end(callback))
+        Monitor(callback.monitor, type(callback).__name__, looks_at_epoch_end(callback))
         for callback in callbacks_of(trainer)
         if isinstance(getattr(callback, "monitor", None), str)
     ]
@@ -76,10 +75,3 @@ def monitors(trainer: Trainer) -> list[Monitor]:
         if config.reduce_on_plateau and config.monitor is not None
     ]
     return callbacks + schedulers
-
-
-def _looks_at_train_epoch_end(callback: Any) -> bool:
-    # EarlyStopping and ModelCheckpoint keep this in attributes of their own
-    return any(
-        getattr(callback, attribute, False) for attribute in ("_check_on_train_epoch_end", "_save_on_train_epoch_end")
-    )

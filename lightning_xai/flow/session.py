@@ -1,14 +1,15 @@
-"""What the explanations of one Trainer share: its store, its worker, and the shadows of its model."""
+"""What the explanations of one Trainer share: its store, its loggers, its worker, and the shadows of its model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from lightning_xai.flow.background import Worker
 from lightning_xai.flow.namespaces import Trainer
 from lightning_xai.flow.shadows import Shadows
-from lightning_xai.store import RunStore
+from lightning_xai.storage.run_store import RunStore
 
 
 @dataclass
@@ -20,11 +21,13 @@ class Session:
         store: where readings are kept; None keeps them in memory alone.
         owned: whether the store is this Trainer's own, not one that another run wrote and this one stands beside;
             None until there was a look for it.
+        sinks: where reports go, on the main process: loggers, and `Files` in the stead of those that take none.
     """
 
     shadows: Shadows = field(default_factory=Shadows)
     store: RunStore | None = None
     owned: bool | None = None
+    sinks: list[Any] = field(default_factory=list)
     _worker: Worker | None = None
 
     @property

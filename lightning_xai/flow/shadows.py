@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lightning_xai.attempt import attempt
 from lightning_xai.flow.namespaces import LightningModule, Trainer, callbacks_of
 from lightning_xai.flow.stand_in import attach, dummy_logger, stand_in
-from lightning_xai.functional.layers.names import unwrapped_names
+from lightning_xai.functional.layers import unwrapped_names
 from lightning_xai.functional.shadow import Snapshot, UnshadowableError, over
 from lightning_xai.functional.shadow.memory import MIB, storage_of
 
@@ -45,7 +45,7 @@ class Shadows:
             forward: of the callback's setting; rebuilt where it reaches modules of the model by itself.
             say: tells the user something once.
         """
-        snapshot = self._moment(trainer, model, say)
+        snapshot = self._current_snapshot(trainer, model, say)
         if snapshot is None:
             yield trainer, model, forward
             return
@@ -56,20 +56,20 @@ class Shadows:
             yield twin, shadow, _over(forward, model, shadow)
         finally:
             # what they own is freed now: they hold each other, and a cache of the user's may hold them
-            for thing in (twin, *modules):
-                thing.__dict__.clear()
-            self._look(snapshot, model, say)
+            for owner in (twin, *modules):
+                owner.__dict__.clear()
+            self._learn_from(snapshot, model, say)
 
     def drop(self) -> None:
         """Forget the moment."""
         self._snapshot = None
 
-    def _moment(self, trainer: Trainer, model: LightningModule, say: Say) -> Snapshot | None:
+    def _current_snapshot(self, trainer: Trainer, model: LightningModule, say: Say) -> Snapshot | None:
         if self._impossible or type(trainer.strategy).__name__.endswith(SHARDED):
             return None
         if self._snapshot is None:
             try:
-                self._snapshot = self._taken(trainer, model)
+                self._snapshot = self._new_snapshot(trainer, model)
             except UnshadowableError as error:
                 self._impossible = True
                 name = next((name for name, part in _parts(model) if part is error.part), type(error.part).__name__)
@@ -79,7 +79,7 @@ class Shadows:
                 )
         return self._snapshot
 
-    def _taken(self, trainer: Trainer, model: LightningModule) -> Snapshot:
+    def _new_snapshot(self, trainer: Trainer, model: LightningModule) -> Snapshot:
         size = sum(p.untyped_storage().nbytes() for p in model.parameters() if storage_of(p) is not None)
         datamodule = getattr(trainer, "datamodule", None)
         ours = [callback for callback in callbacks_of(trainer) if _is_ours(callback)]
@@ -93,13 +93,13 @@ class Shadows:
             clone_parameters=size <= TRIAL_BYTES if self._writes is None else self._writes,
         )
 
-    def _look(self, snapshot: Snapshot, model: LightningModule, say: Say) -> None:
+    def _learn_from(self, snapshot: Snapshot, model: LightningModule, say: Say) -> None:
         """Learn whether the reading wrote to what it shares with training, or to its own parameters."""
-        written = snapshot.written()
-        for thing in written:
-            name = next((name for name, part in _parts(model) if part is thing), f"a {type(thing).__name__}")
+        targets = snapshot.written()
+        for target in targets:
+            name = next((name for name, part in _parts(model) if part is target), f"a {type(target).__name__}")
             say(f"the model's forward writes to {name!r}, which its shadow shares for its size: a reading moves it")
-        wrote = snapshot.wrote_to_parameters() or any(isinstance(thing, nn.Parameter) for thing in written)
+        wrote = snapshot.wrote_to_parameters() or any(isinstance(target, nn.Parameter) for target in targets)
         if wrote and not self._writes:
             say("the model's forward writes to its parameters, so each reading runs on a copy of them")
         self._writes = bool(self._writes) or wrote
@@ -114,8 +114,8 @@ def _transfers(datamodule: Any) -> bool:
     )
 
 
-def _itself(thing: Any) -> Any:
-    return thing
+def _itself(original: Any) -> Any:
+    return original
 
 
 def _is_ours(callback: Any) -> bool:
@@ -129,11 +129,11 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, Any]]:
     yield from model.named_buffers()
     for name, module in model.named_modules():
         for attribute, value in vars(module).items():
-            place = f"{name}.{attribute}".lstrip(".")
-            yield place, value
+            path = f"{name}.{attribute}".lstrip(".")
+            yield path, value
             if isinstance(value, (list, tuple, dict)):
                 items = value.values() if isinstance(value, dict) else value
-                yield from ((place, item) for item in items if isinstance(item, Tensor))
+                yield from ((path, item) for item in items if isinstance(item, Tensor))
 
 
 def _over(forward: Any, model: LightningModule, shadow: LightningModule) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.flow.namespaces import NAMESPACES, LightningModule, Trainer
+from lightning_xai.foreign.lightning import give_model, trainer_twin, twin
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def stand_in(trainer: Trainer) -> Trainer:
     """A Trainer of the same state, whose loggers are dummies and whose strategy speaks to no other process."""
     profiler = import_module(f"{NAMESPACES[0].__name__}.profilers").PassThroughProfiler
     size, alone = trainer.world_size, _Alone()
-    strategy = _twin(
+    strategy = twin(
         trainer.strategy,
         all_gather=lambda tensor, group=None, sync_grads=False: _gathered(tensor, size),
         barrier=alone.nothing,
@@ -43,13 +43,8 @@ def stand_in(trainer: Trainer) -> Trainer:
         reduce_boolean_decision=alone.first,
         save_checkpoint=alone.nothing,
     )
-    return _twin(
-        trainer,
-        _accelerator_connector=_twin(trainer._accelerator_connector, strategy=strategy),
-        _loggers=[dummy_logger() for _ in trainer.loggers],
-        profiler=profiler(),
-        save_checkpoint=alone.nothing,
-    )
+    loggers = [dummy_logger() for _ in trainer.loggers]
+    return trainer_twin(trainer, strategy, loggers, profiler=profiler(), save_checkpoint=alone.nothing)
 
 
 def dummy_logger() -> Any:
@@ -59,13 +54,7 @@ def dummy_logger() -> Any:
 
 def attach(trainer: Trainer, model: LightningModule, datamodule: Any) -> None:
     """Let a stand-in know the shadow it belongs to, and the shadow's modules be silent."""
-    trainer.strategy.__dict__.update(_lightning_module=model, _model=model)
-    hooks = trainer._data_connector._datahook_selector
-    if hooks is not None:
-        selector = replace(hooks, model=model, datamodule=datamodule)
-        vars(trainer)["_data_connector"] = _twin(trainer._data_connector, _datahook_selector=selector)
-    if datamodule is not None:
-        vars(trainer)["datamodule"] = datamodule
+    give_model(trainer, model, datamodule)
     for module in model.modules():
         if isinstance(module, tuple(namespace.LightningModule for namespace in NAMESPACES)):
             _silence(module, trainer)
@@ -116,11 +105,3 @@ class _Alone:
 def _gathered(tensor: Tensor, size: int) -> Tensor:
     """This rank's tensor in every rank's place, (world size, *shape); of one rank the tensor alone."""
     return tensor if size == 1 else torch.stack([tensor] * size)
-
-
-def _twin(thing: T, **changes: Any) -> T:
-    """The same object but for these attributes; what is set on it later stays on it."""
-    made = object.__new__(type(thing))
-    made.__dict__.update(thing.__dict__)
-    made.__dict__.update(changes)
-    return made

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lightning_xai.flow.capture import Capture
-from lightning_xai.flow.history import KEPT_BYTES, History
+from lightning_xai.flow.history import CHECKPOINT_BYTES, History
+from lightning_xai.flow.messages import Messages
 from lightning_xai.probe import Probe
 from lightning_xai.tensors import tensors
 
@@ -19,25 +20,29 @@ class State:
 
     Args:
         history: its readings.
+        messages: what it tells the user.
+        layer_names: layer as tagged -> its real name in the model, once known.
         probe: what is explained, as it is displayed; None until it is captured.
         prepared: the same as the model takes it.
         expected: the fingerprint of what an earlier part of this run explained.
         capture: the probe to be, while batches pass by.
-        like: the structure of this run's batches, with empty tensors.
+        batch_structure: a batch of this run, with empty tensors.
         validations: how many there have been.
         logged: the scalars of the latest reading.
-        unlogged: what made loggers fail in the background, and what came of it, until it is told.
+        logger_errors: why loggers failed in the background, and what the user goes without; emptied by the warning.
     """
 
     history: History
+    messages: Messages
+    layer_names: dict[str, str] = field(default_factory=dict)
     probe: Probe | None = None
     prepared: Probe | None = None
     expected: str | None = None
     capture: Capture | None = None
-    like: Any = None
+    batch_structure: Any = None
     validations: int = 0
     logged: dict[str, float] = field(default_factory=dict)
-    unlogged: deque[tuple[Exception, str]] = field(default_factory=deque)
+    logger_errors: deque[tuple[Exception, str]] = field(default_factory=deque)
 
     def saved(self) -> dict[str, Any]:
         """For a checkpoint: tensors and primitives; nothing before there is a probe."""
@@ -46,7 +51,7 @@ class State:
         size = 0 if self.probe is None else sum(t.numel() * t.element_size() for t in tensors(self.probe.inputs))
         return {
             "fingerprint": self.expected if self.probe is None else self.probe.fingerprint,
-            "probe": None if self.probe is None or size >= KEPT_BYTES else self.probe.state(),
+            "probe": None if self.probe is None or size >= CHECKPOINT_BYTES else self.probe.state(),
             "history": self.history.state(),
             "validations": self.validations,
             "logged": dict(self.logged),

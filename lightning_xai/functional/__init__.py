@@ -7,15 +7,15 @@
 torch.Size([5, 6, 6])
 """
 
+from lightning_xai.functional.activations import activations, layer_gradients
 from lightning_xai.functional.attention_maps import attention_maps, unused_softmaxes
 from lightning_xai.functional.attention_relevance import attention_relevance
 from lightning_xai.functional.attention_rollout import attention_rollout, attention_rollout_rows
 from lightning_xai.functional.concepts.directions import CAVs
 from lightning_xai.functional.fit_cavs import fit_cavs
 from lightning_xai.functional.grad_cam import VARIANTS, grad_cam
-from lightning_xai.functional.layers.activations import activations, layer_gradients
-from lightning_xai.functional.layers.names import find_layers, named_layers
-from lightning_xai.functional.layers.spatial import last_spatial_layer
+from lightning_xai.functional.last_spatial_layer import last_spatial_layer
+from lightning_xai.functional.layers import find_layers, named_layers
 from lightning_xai.functional.metrics.attention import attention_distance, attention_entropy, attention_share
 from lightning_xai.functional.passes.guard import inspecting
 from lightning_xai.functional.passes.outputs import call, logits, predict, scores

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.functional.attention.fused import Fused
-from lightning_xai.functional.attention.watching import Move, Watching
-from lightning_xai.functional.hooks import following
-from lightning_xai.functional.layers.names import close_matches, find_layers, named_layers, torchscript_note
+from lightning_xai.functional.attention.watching import Watching
+from lightning_xai.functional.hooks import running_modules
+from lightning_xai.functional.layers import close_matches, find_layers, named_layers, torchscript_note
 from lightning_xai.functional.passes.request import Request, explaining
+from lightning_xai.tensors import Rearrange
 
 Extract = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], Tensor]
 
@@ -75,7 +76,7 @@ def _watch(request: Request, extracts: Mapping[str, Extract], **settings: Any) -
             maps.seen.append(name)
             maps.add(maps.move()(extracts[name](module, args, kwargs, output)))
 
-    with following(request.model, returned) as running:
+    with running_modules(request.model, returned) as running:
         maps = _Maps(running, request.shape[0], **settings)
         maps.skipped = extracts
         with maps:
@@ -101,7 +102,7 @@ class _Maps(Watching):
         self.seen: list[str] = []
 
     def fused(self, call: Fused) -> None:
-        if self._wanted():
+        if self._is_chosen():
             rows: Iterable[slice | Tensor] = [slice(None)]
             if self.queries is not None:
                 rows = [self._queries(call.query.shape[-2], call.query.device)]
@@ -110,8 +111,8 @@ class _Maps(Watching):
             move = self.move()
             self._keep([self._over_heads(move(call.weights(r))) for r in rows])
 
-    def weighted(self, operand: Tensor, clean: Tensor, move: Move) -> None:
-        if self._wanted():
+    def weighted(self, operand: Tensor, clean: Tensor, move: Rearrange) -> None:
+        if self._is_chosen():
             self.add(move(clean))
 
     def add(self, weights: Tensor) -> None:
@@ -126,7 +127,7 @@ class _Maps(Watching):
         weights = chunks[0] if len(chunks) == 1 else torch.cat(chunks, 2)
         self.found[f"{name}#{calls}" if calls else name] = weights.to(torch.float32)
 
-    def _wanted(self) -> bool:
+    def _is_chosen(self) -> bool:
         if any(name in self.skipped for name in self.running):
             return False
         self.seen.append(self.running[-1])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lightning_xai.functional.attention.passing import Chunks, Event, Passing, latest_events
 from lightning_xai.functional.attention.watching import within_mode
 from lightning_xai.functional.attention_rollout import unit_rows
-from lightning_xai.functional.hooks import following
+from lightning_xai.functional.hooks import running_modules
 from lightning_xai.functional.passes import outputs
 from lightning_xai.functional.passes.outputs import Targets
 from lightning_xai.functional.passes.request import explaining
@@ -53,7 +53,7 @@ def attention_relevance(
     """
     with (
         explaining(model, inputs, targets, forward) as request,
-        following(model) as running,
+        running_modules(model) as running,
         torch.enable_grad(),
         # in one thread, so that a checkpointed block runs under the same mode again
         torch.autograd.set_multithreading_enabled(False),

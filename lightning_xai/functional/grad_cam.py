@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from lightning_xai.functional.cam import variants
 from lightning_xai.functional.cam.perturbation import ablation_cam, score_cam
 from lightning_xai.functional.hooks import tapping
-from lightning_xai.functional.layers.names import close_matches, find_layers
-from lightning_xai.functional.layers.spatial import last_spatial_layer
+from lightning_xai.functional.last_spatial_layer import last_spatial_layer
+from lightning_xai.functional.layers import close_matches, find_layers
 from lightning_xai.functional.passes.outputs import Targets
-from lightning_xai.functional.passes.request import Move, Request, each_gradient, explaining
+from lightning_xai.functional.passes.request import Request, each_gradient, explaining
+from lightning_xai.tensors import Rearrange
 
 
 class Variant(NamedTuple):
@@ -52,7 +53,7 @@ def grad_cam(
     *,
     layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
     variant: str = "grad_cam",
-    reshape: Move | None = None,
+    reshape: Rearrange | None = None,
     forward: Callable[[Any], Any] | None = None,
     batch_size: int = 32,
 ) -> Tensor | dict[str, Tensor]:

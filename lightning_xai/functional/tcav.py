@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_xai.functional.activations import earlier_layer, layer_gradients
 from lightning_xai.functional.concepts.directions import CAVs, Sensitivities
-from lightning_xai.functional.layers.activations import earlier_layer, layer_gradients
-from lightning_xai.functional.layers.names import find_layers
+from lightning_xai.functional.layers import find_layers
 from lightning_xai.functional.metrics import significance
 
 

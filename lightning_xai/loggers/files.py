@@ -1,4 +1,4 @@
-"""Pictures and tables as files, for every logger that has no module of its own, and for none at all."""
+"""Pictures and tables as files: for every logger that takes none, and where there is no logger at all."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 from lightning_utilities.core import rank_zero
 
@@ -18,47 +17,34 @@ from lightning_xai.report import Opening, Report, TableRow
 COLUMNS = ("epoch", "step", "sample_id", "label", "prediction", "confidence")
 
 
+@dataclass(frozen=True)
 class Files:
-    """Stands in for a logger where the Trainer has none.
+    """Takes pictures and tables where the Trainer has no logger, or one that takes none.
 
     Args:
         folder: where ``pictures/<tag>/<step>.png`` and ``tables/<tag>/<step>.csv`` go; None writes nothing.
+        instead_of: the logger that takes none.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+    folder: Path | None = None
+    instead_of: object | None = None
 
 
-_folders: WeakKeyDictionary[object, Path | None] = WeakKeyDictionary()
+def open_run(files: Files, opening: Opening) -> None:
+    """Say where the pictures are, and why."""
+    if files.folder is not None:
+        logger = files.instead_of
+        why = "there is no logger" if logger is None else f"{type(logger).__name__} takes none"
+        rank_zero.log.info(f"The pictures of lightning_xai are written to {files.folder}, as {why}.")
 
 
-def open_run(logger: object, opening: Opening) -> None:
-    """Remember the folder, and say once for each logger where its pictures are."""
-    folder = logger.folder if isinstance(logger, Files) else opening.folder
-    said = _folders.get(logger) == folder
-    _folders[logger] = folder
-    if folder is not None and not said:
-        why = "there is no logger" if isinstance(logger, Files) else f"{type(logger).__name__} takes none"
-        rank_zero.log.info(f"The pictures of lightning_xai are written to {folder}, as {why}.")
-
-
-def follow(logger: object, folder: Path | None) -> None:
-    """Where the pictures of an opened logger are files, write them to ``folder`` from now on: the store has moved."""
-    if isinstance(logger, Files):
-        logger.folder = folder
-    with suppress(TypeError):  # one that is not hashable was never opened
-        if logger in _folders:
-            _folders[logger] = folder
-
-
-def log_report(logger: object, report: Report, step: int) -> None:
+def log_report(files: Files, report: Report, step: int) -> None:
     """Write ``pictures/<tag>/<step>.png`` and ``tables/<tag>/<step>.csv``, over what is there.
 
     Raises:
-        RuntimeError: the logger was not opened.
         OSError: they cannot be written.
     """
-    folder = _folder(logger)
+    folder = files.folder
     if folder is None:
         return
     try:
@@ -73,17 +59,6 @@ def log_report(logger: object, report: Report, step: int) -> None:
             raise
         # without the name of the file: the same cause reads the same at every step
         raise OSError(error.errno, error.strerror, str(folder)) from error
-
-
-def _folder(logger: object) -> Path | None:
-    if isinstance(logger, Files):
-        return logger.folder
-    if logger not in _folders:
-        raise RuntimeError(
-            f"log_report got a {type(logger).__name__} that was not opened, so there is no folder for its "
-            "pictures. Call open_run(logger, opening) first."
-        )
-    return _folders[logger]
 
 
 def _path(folder: Path, tag: str, name: str) -> Path:

@@ -17,7 +17,8 @@ from lightning_xai.report import Opening, Report, TableRow
 STEP = "trainer/global_step"
 AT_ONCE = 50  # pictures of one step, beyond which W&B advises against
 COLUMNS = ("epoch", "step", "sample_id", "label", "prediction", "confidence", "input", "heatmap")
-_told: WeakSet[Any] = WeakSet()
+_overfull: WeakSet[Any] = WeakSet()
+"""The loggers that were given more pictures at once than W&B advises: it is said once of each."""
 
 
 def open_run(logger: Any, opening: Opening) -> None:
@@ -35,8 +36,8 @@ def log_report(logger: Any, report: Report, step: int) -> None:
     """Log pictures and tables in one call, at Lightning's step."""
     import wandb
 
-    if len(report.pictures) > AT_ONCE and logger not in _told:
-        _told.add(logger)
+    if len(report.pictures) > AT_ONCE and logger not in _overfull:
+        _overfull.add(logger)
         rank_zero.log.info(
             f"Weights & Biases gets the first {AT_ONCE} of {len(report.pictures)} pictures of a reading, as it "
             "advises: ask for fewer layers to see others."

@@ -12,10 +12,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from lightning_xai.render import text
+from lightning_xai.render.canvas import SMALL, TITLE, below, padded
 from lightning_xai.render.colormap import Pixels
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.figures import colour, pixels
-from lightning_xai.render.layout import SMALL, TITLE, below, padded
 from lightning_xai.render.text import FAINT, INK, PAPER
 from lightning_xai.report import Curve, Curves
 
@@ -25,7 +25,7 @@ _SIZES = {1: (620, 380), 4: (450, 310), 100: (360, 250)}  # of a panel, by how m
 _HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKS = "osD^vPX"
 _BAND = "#9A9DA3"
-_CHANCE, _FAINTLY = "random concepts", 0.4
+_FAINTLY = 0.4
 
 
 @draw.register(Curves)
@@ -47,7 +47,7 @@ def draw_curves(picture: Curves) -> Pixels:
     figure.supylabel(picture.y_label, fontsize=9, color=colour(FAINT))
     body = pixels(figure)
     wide = body.shape[1]
-    key = _legend([curve.name for curve in next(iter(picture.panels.values()))], wide)
+    key = _legend([curve.name for curve in next(iter(picture.panels.values()))], picture.band, wide)
     lines = [text.block(picture.title, wide, TITLE, bold=True, ink=INK), key, body]
     if picture.note:
         lines.append(text.block(picture.note, wide, SMALL, rows=4, ink=FAINT))
@@ -87,21 +87,23 @@ def _band(axes: Axes, x: Sequence[float], curve: Curve) -> None:
     axes.fill_between(places, lower, upper, color=_BAND, alpha=_FAINTLY, linewidth=0, zorder=2)
 
 
-def _legend(names: Sequence[str], width: int) -> Pixels:
+def _legend(names: Sequence[str], band: str, width: int) -> Pixels:
     """The marks of the curves and of the band, in as many lines as the names need."""
     figure = Figure(figsize=(width / _DPI, 0.3), dpi=_DPI, facecolor=colour(PAPER))
     handles: list[Artist] = []
     for place in range(len(names)):
         hue, mark = _look(place)
         handles.append(Line2D([], [], color=hue, marker=mark, markersize=5, linewidth=1.5))
-    handles.append(Patch(facecolor=_BAND, alpha=_FAINTLY))
     shown = [text.shorten(name, width // 3, SMALL) for name in names]
-    most = max(text.measure(name, SMALL) for name in [*shown, _CHANCE]) + 60
+    if band:
+        handles.append(Patch(facecolor=_BAND, alpha=_FAINTLY))
+        shown.append(band)
+    most = max(text.measure(name, SMALL) for name in shown) + 60
     columns = max(1, min(len(handles), width // most))
     rows = -(-len(handles) // columns)
     columns = -(-len(handles) // rows)
     figure.set_size_inches(width / _DPI, (6 + 20 * rows) / _DPI)
-    figure.legend(handles, [*shown, _CHANCE], loc="center left", ncols=columns, frameon=False, fontsize=8.5)
+    figure.legend(handles, shown, loc="center left", ncols=columns, frameon=False, fontsize=8.5)
     return pixels(figure)
 
 

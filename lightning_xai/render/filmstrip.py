@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from lightning_xai.render import text
+from lightning_xai.render.canvas import CAPTION, SMALL, below, beside, blank, framed, left, padded
 from lightning_xai.render.colormap import Pixels
 from lightning_xai.render.dispatch import draw
-from lightning_xai.render.layout import CAPTION, SMALL, below, beside, blank, framed, left, padded
 from lightning_xai.render.overlay import enlarged, overlaid, reduced
 from lightning_xai.report import Filmstrip
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lightning_xai.render import text
+from lightning_xai.render.canvas import CAPTION, SMALL, below, beside, blank, framed, padded
 from lightning_xai.render.colormap import Floats, Pixels, flat, on_paper
 from lightning_xai.render.dispatch import draw
-from lightning_xai.render.layout import CAPTION, SMALL, below, beside, blank, framed, padded
 from lightning_xai.render.overlay import notes, strength
 from lightning_xai.render.text import FAINT, PAPER
 from lightning_xai.render.tokens import shown

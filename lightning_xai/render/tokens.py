@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from lightning_xai.render import text
+from lightning_xai.render.canvas import CAPTION, SMALL, below, beside, blank, framed, left
 from lightning_xai.render.colormap import Floats, Pixels, flat, on_paper
 from lightning_xai.render.dispatch import draw
-from lightning_xai.render.layout import CAPTION, SMALL, below, beside, blank, framed, left
 from lightning_xai.render.overlay import strength
 from lightning_xai.render.text import FAINT, INK, PAPER
 from lightning_xai.report import Tokens

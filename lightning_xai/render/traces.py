@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lightning_xai.render import text
+from lightning_xai.render.canvas import CAPTION, below, framed
 from lightning_xai.render.colormap import Floats, Pixels, blend, flat
 from lightning_xai.render.dispatch import draw
 from lightning_xai.render.figures import colour, pixels
-from lightning_xai.render.layout import CAPTION, below, framed
 from lightning_xai.render.overlay import notes, strength
 from lightning_xai.render.text import FAINT, PAPER
 from lightning_xai.report import Traces

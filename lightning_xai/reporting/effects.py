@@ -17,12 +17,17 @@ from lightning_xai.report import Curve, Curves, Scalar
 
 _EACH = "{layer}/{class}/{concept}"
 SCALARS = (
-    Scalar(f"{_EACH}/score", "share of samples that the concept speaks for", f"{_EACH}/lower", f"{_EACH}/upper"),
+    Scalar(
+        f"{_EACH}/score",
+        "share of samples whose logit rises along the concept (Kim et al. 2018)",
+        f"{_EACH}/lower",
+        f"{_EACH}/upper",
+    ),
     Scalar(f"{_EACH}/lower", "lower end of the score's 95% interval"),
     Scalar(f"{_EACH}/upper", "upper end of the score's 95% interval"),
     Scalar(
         f"{_EACH}/effect",
-        "logits that the concept is worth; the band is what random concepts are, hollow points are not above it",
+        "logits that the concept is worth to the class, to first order; hollow inside the band of random concepts",
         f"{_EACH}/effect_lower",
         f"{_EACH}/effect_upper",
         chart=_EACH,
@@ -30,10 +35,17 @@ SCALARS = (
     ),
     Scalar(f"{_EACH}/effect_lower", "lower end of what random concepts are worth"),
     Scalar(f"{_EACH}/effect_upper", "upper end of what random concepts are worth"),
-    Scalar(f"{_EACH}/p_value", "chance of such an effect of a random concept, adjusted for their number"),
-    Scalar("{layer}/{class}/zero_gradients", "samples of the class without any gradient"),
-    Scalar("{layer}/cav_accuracy/{concept}", "how well it is told from random examples, held out: chance is .5"),
-    Scalar("{layer}/cav_cosine/{pair}", "how alike the directions of two concepts are"),
+    Scalar(
+        f"{_EACH}/p_value", "chance of such an effect of a random concept; one-sided, corrected for their number (Holm)"
+    ),
+    Scalar(
+        "{layer}/{class}/zero_gradients", "samples of the class that say nothing at this layer: they have no gradient"
+    ),
+    Scalar(
+        "{layer}/cav_accuracy/{concept}",
+        "how well the layer tells the concept from random examples, held out; 0.5 is chance",
+    ),
+    Scalar("{layer}/cav_cosine/{pair}", "how alike two concepts' directions are"),
 )
 _SCORES = ("score", "lower", "upper", "effect", "effect_lower", "effect_upper", "p_value")
 

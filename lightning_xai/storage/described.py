@@ -39,11 +39,11 @@ def describe(report: Report, put: Put) -> dict[str, Any]:
         report: its film strips are left out: the readings are the film.
         put: keeps an array, and returns the word that it is found by.
     """
-    shown = {tag: picture for tag, picture in report.pictures.items() if not isinstance(picture, Filmstrip)}
+    pictures = {tag: picture for tag, picture in report.pictures.items() if not isinstance(picture, Filmstrip)}
     return {
         "epoch": report.epoch,
         "scalars": {tag: float(value) for tag, value in report.scalars.items()},
-        "pictures": {tag: _plain(picture, put) for tag, picture in shown.items()},
+        "pictures": {tag: _plain(picture, put) for tag, picture in pictures.items()},
         "tables": {tag: [_row(row) for row in rows] for tag, rows in report.tables.items()},
     }
 
@@ -75,7 +75,7 @@ def with_films(report: Report, earlier: Sequence[tuple[str, Report]]) -> Report:
     return replace(report, pictures=pictures)
 
 
-def name_of(array: Array) -> str:
+def array_name(array: Array) -> str:
     """The same for the same content."""
     content = np.ascontiguousarray(array)
     head = f"{array.dtype} {array.shape}".encode()
@@ -130,8 +130,8 @@ def _table(rows: Sequence[Mapping[str, Any]], picture: Any) -> list[TableRow]:
     return [
         TableRow(
             **row,
-            input=picture.images[place],
-            heatmap=reports.Overlay(picture.images[place], picture.maps[place], picture.scale),
+            input=picture.images[index],
+            heatmap=reports.Overlay(picture.images[index], picture.maps[index], picture.scale),
         )
-        for place, row in enumerate(rows)
+        for index, row in enumerate(rows)
     ]

@@ -42,9 +42,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def check_format(path: Path, found: Any) -> None:
-    """Raises ValueError where ``found``, which ``path`` holds, has no format, or one of a newer version."""
-    number = found.get("format") if isinstance(found, Mapping) else None
+def check_format(path: Path, content: Any) -> None:
+    """Raises ValueError where ``content``, which ``path`` holds, has no format, or one of a newer version."""
+    number = content.get("format") if isinstance(content, Mapping) else None
     if not isinstance(number, int):
         raise ValueError(f"{path} was not written by lightning_xai: it names no format")
     if number > FORMAT:
@@ -56,10 +56,10 @@ def check_format(path: Path, found: Any) -> None:
 def run_in(folder: Path) -> str | None:
     """The identity of the run whose store this is, in whatever format; None where that is not known."""
     try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("run")
+        run = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("run")
     except (OSError, ValueError, RecursionError, AttributeError):
         return None
-    return found if isinstance(found, str) else None
+    return run if isinstance(run, str) else None
 
 
 def store_of(run: str | None, folder: Path) -> Path | None:
@@ -67,8 +67,8 @@ def store_of(run: str | None, folder: Path) -> Path | None:
     if run is None or run_in(folder) == run:
         return folder
     with suppress(OSError):
-        moved = (path for path in folder.parent.iterdir() if path.name.startswith(f"{folder.name}-before-"))
-        return next((path for path in moved if run_in(path) == run), None)
+        candidates = (path for path in folder.parent.iterdir() if path.name.startswith(f"{folder.name}-before-"))
+        return next((path for path in candidates if run_in(path) == run), None)
     return None
 
 
@@ -88,7 +88,7 @@ def claim(folder: Path) -> tuple[str, Path | None]:
     for _ in range(_TRIES):
         if folder.is_file():
             raise NotADirectoryError(f"{folder} is a file, not a folder of ours: it stays")
-        if _made(folder, run):
+        if _try_make(folder, run):
             return run, aside
         with suppress(FileNotFoundError):  # another run has moved it in this moment
             aside = move_aside(folder)
@@ -102,26 +102,26 @@ def claim_version(root: Path) -> tuple[Path, str]:
         numbers = [path.name.removeprefix("version_") for path in root.glob("version_*")]
         number = max((int(text) for text in numbers if text.isdecimal()), default=-1) + 1
         folder = root / f"version_{number}"
-        if _made(folder, run):
+        if _try_make(folder, run):
             return folder, run
     raise OSError(f"{root / 'version_*'} are taken by other runs again and again")
 
 
-def _made(folder: Path, run: str) -> bool:
+def _try_make(folder: Path, run: str) -> bool:
     """Whether ``folder`` was made, as a whole, for this run; not where something is there."""
     with suppress(OSError):
         folder.rmdir()  # an empty one is nobody's
     if os.path.lexists(folder):
         return False
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = folder.with_name(f".{folder.name}-{run}.part")
-    made.mkdir()
+    unfinished = folder.with_name(f".{folder.name}-{run}.part")
+    unfinished.mkdir()
     try:
         text = json.dumps({"format": FORMAT, "run": run, "callbacks": {}}, indent=2, sort_keys=True)
-        (made / MANIFEST).write_text(text, encoding="utf-8")
-        made.rename(folder)
+        (unfinished / MANIFEST).write_text(text, encoding="utf-8")
+        unfinished.rename(folder)
     except OSError as error:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         if error.errno in _TAKEN:
             return False
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Report
-from lightning_xai.storage.described import describe, name_of, restore
+from lightning_xai.storage.described import array_name, describe, restore
 from lightning_xai.storage.manifest import FORMAT, check_format, write_whole
 
 if TYPE_CHECKING:
@@ -32,27 +33,25 @@ def write(path: Path, reading: Reading, report: Report | None, *, arrays: Path) 
         report: what was said of it.
         arrays: the folder for pixels, which are the same in every reading of a run.
     """
-    held: dict[str, Array] = {}
-    largest: dict[str, float] = {}
-    kinds: dict[str, str] = {}
+    packed = _Packed()
     rows = {key: _array(tensor) for key, tensor in reading.measured.rows.items()}
     parts = (("rows", rows), ("shared", reading.measured.shared), ("kept", reading.measured.kept))
     for part, tensors in parts:
         for key, value in tensors.items():
-            _pack(f"{part}/{key}", value, held, largest, kinds)
+            packed.add(f"{part}/{key}", value)
 
     def put(array: Array) -> str:
         if array.dtype == np.uint8:
-            name = name_of(array)
+            name = array_name(array)
             if not (arrays / f"{name}.npy").exists():
-                write_whole(arrays / f"{name}.npy", lambda place: _save(place, array))
+                write_whole(arrays / f"{name}.npy", lambda path: _save(path, array))
             return f"{ARRAYS}/{name}"
         for key, row in rows.items():  # pictures mostly show what was measured
             alike = row.shape[1:] == array.shape[1:] and row.dtype == array.dtype and len(row) >= len(array) > 0
             if alike and np.array_equal(row[: len(array)], array, equal_nan=row.dtype.kind == "f"):
                 return f"{len(array)} rows/{key}"
-        name = f"pictures/{len(held)}"
-        _pack(name, array, held, largest, kinds)
+        name = f"pictures/{len(packed.arrays)}"
+        packed.add(name, array)
         return name
 
     head = {
@@ -63,11 +62,34 @@ def write(path: Path, reading: Reading, report: Report | None, *, arrays: Path) 
         "samples": max((len(value) for _, part in (parts[0], parts[2]) for value in part.values()), default=0),
         "scalars": {tag: float(value) for tag, value in reading.scalars.items()},
         "report": None if report is None else describe(report, put),
-        "largest": largest,
-        "kinds": kinds,
+        "largest": packed.largest,
+        "kinds": packed.kinds,
     }
-    held[HEAD] = np.frombuffer(json.dumps(head).encode(), np.uint8)
-    write_whole(path, lambda place: _savez(place, held))
+    packed.arrays[HEAD] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+    write_whole(path, lambda unfinished: _savez(unfinished, packed.arrays))
+
+
+@dataclass
+class _Packed:
+    """The arrays of a file, and what it takes to make them again what they were.
+
+    Args:
+        arrays: name -> array as it is written.
+        largest: name -> the largest value of those that were halved.
+        kinds: name -> dtype of those that numpy has none for.
+    """
+
+    arrays: dict[str, Array] = field(default_factory=dict)
+    largest: dict[str, float] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, value: Any) -> None:
+        array = _array(value)
+        if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+            self.kinds[name] = "bfloat16"
+        if array.dtype == np.float32 and array.ndim >= 2 and not name.startswith(("shared/", "kept/")):
+            array, self.largest[name] = halve(array)
+        self.arrays[name] = array
 
 
 class ReadingFile:
@@ -80,7 +102,7 @@ class ReadingFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         # opened here: numpy leaves a damaged one open
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             self.head: dict[str, Any] = json.loads(file[HEAD].tobytes())
             self.names = [name for name in file.files if name != HEAD]
         check_format(path, self.head)
@@ -89,11 +111,9 @@ class ReadingFile:
 
     def array(self, name: str) -> Array:
         """One array of the file, as it was."""
-        with self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            found: Array = file[name]
-        if name in self.head["largest"]:
-            found = restored(found, self.head["largest"][name])
-        return found
+        with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            array: Array = file[name]
+        return restored(array, self.head["largest"][name]) if name in self.head["largest"] else array
 
     def part(self, part: str) -> dict[str, str]:
         """Key -> name of the arrays of ``rows``, ``shared`` or ``kept``."""
@@ -105,12 +125,12 @@ class ReadingFile:
         return None if plain is None else restore(plain, lambda name: self._named(name, arrays))
 
     def _named(self, name: str, arrays: Path) -> Array:
-        place, _, rest = name.partition("/")
-        if place == ARRAYS:
+        source, _, rest = name.partition("/")
+        if source == ARRAYS:
             pixels: Array = np.load(arrays / f"{Path(rest).name}.npy", allow_pickle=False)
             return pixels
-        if place.endswith(" rows"):
-            return self.array(f"rows/{rest}")[: int(place.split(" ")[0])]
+        if source.endswith(" rows"):
+            return self.array(f"rows/{rest}")[: int(source.split(" ")[0])]
         return self.array(name)
 
     def reading(self, rows: Callable[[], ReadingFile] | None = None) -> Reading:
@@ -166,15 +186,6 @@ def restored(halved: Array, largest: float) -> Array:
     """What `halve` was given, rounded."""
     whole: Array = halved.astype(np.float32) * np.float32(largest)
     return whole
-
-
-def _pack(name: str, value: Any, held: dict[str, Array], largest: dict[str, float], kinds: dict[str, str]) -> None:
-    array = _array(value)
-    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
-        kinds[name] = "bfloat16"
-    if array.dtype == np.float32 and array.ndim >= 2 and not name.startswith(("shared/", "kept/")):
-        array, largest[name] = halve(array)
-    held[name] = array
 
 
 def _save(path: Path, array: Array) -> None:

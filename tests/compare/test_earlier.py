@@ -9,7 +9,7 @@ import torch
 from lightning_xai import Concept
 from lightning_xai.callbacks import TCAV, AttentionMaps, GradCAM, Saliency
 from lightning_xai.compare.earlier import revive
-from lightning_xai.flow.opening import describe
+from lightning_xai.flow.opening import write_entry
 from lightning_xai.store import RunStore
 from tests.support import runs
 
@@ -28,7 +28,7 @@ class Mine(GradCAM):
 def entry(callback, tmp_path):
     """As it stands in a manifest: through JSON."""
     store = RunStore(tmp_path)
-    describe(callback, store, "0123456789abcdef")
+    write_entry(callback, store, "0123456789abcdef")
     (found,) = store.manifest["callbacks"].values()
     return json.loads(json.dumps(found))
 

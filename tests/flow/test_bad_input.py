@@ -387,7 +387,7 @@ def test_whatever_lies_beside_images_and_labels_is_left_alone(tmp_path, kind, ma
     assert len(callback.explained) == 4
     assert callback.explained.targets is not None
     assert len(callback.state.history.moments) == len(tcav.state.history.moments) == 1
-    assert callback.state.like is not None
+    assert callback.state.batch_structure is not None
 
 
 class Loose(Beside):

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from lightning_xai import TCAV, Concept, GradCAM
-from lightning_xai.flow.display import COPIED_BYTES, describe
+from lightning_xai.flow.display import COPIED_BYTES, with_display_of
 from lightning_xai.probe import Probe
 from tests.support.classifier import classifier
 from tests.support.data import Samples, loader
@@ -38,12 +38,12 @@ def data(**attributes):
 def test_the_dataset_tells_class_names_and_normalisation():
     transform = SimpleNamespace(transforms=[object(), Normalize(std=torch.tensor([0.1, 0.2, 0.3]))])
     held = data(classes=["ant", "bee"], transform=transform)
-    shown = describe(probe(), Subset(Subset(held, [0, 1]), [0]))
+    shown = with_display_of(probe(), Subset(Subset(held, [0, 1]), [0]))
     assert list(shown.class_names) == ["ant", "bee"]
     assert shown.mean == [0.5, 0.5, 0.5]
     assert shown.std == pytest.approx([0.1, 0.2, 0.3])
-    assert describe(probe((0, 5)), held).class_names is None
-    assert describe(probe((0, 5)), None).class_names is None
+    assert with_display_of(probe((0, 5)), held).class_names is None
+    assert with_display_of(probe((0, 5)), None).class_names is None
 
 
 class Raising(Samples):
@@ -112,32 +112,35 @@ UNUSUAL["wraps itself"].dataset = UNUSUAL["wraps itself"]
 
 @pytest.mark.parametrize("dataset", UNUSUAL.values(), ids=UNUSUAL.keys())
 def test_what_cannot_be_used_is_left_out(dataset):
-    shown = describe(probe(), dataset)
+    shown = with_display_of(probe(), dataset)
     assert (shown.class_names, shown.mean, shown.std) == (None, None, None)
 
 
 def test_one_thing_that_cannot_be_used_leaves_the_other():
-    assert describe(probe(), data(classes=["ant"], transform=Normalize())).mean == [0.5] * 3
-    assert describe(probe(), data(classes=["ant", "bee"], transform=Normalize(None))).class_names == ["ant", "bee"]
+    assert with_display_of(probe(), data(classes=["ant"], transform=Normalize())).mean == [0.5] * 3
+    assert with_display_of(probe(), data(classes=["ant", "bee"], transform=Normalize(None))).class_names == [
+        "ant",
+        "bee",
+    ]
 
 
 def test_arrays_and_single_numbers_are_normalisations():
-    shown = describe(probe(), data(transform=Normalize(numpy.array([0.5, 0.4, 0.3]), 0.25)))
+    shown = with_display_of(probe(), data(transform=Normalize(numpy.array([0.5, 0.4, 0.3]), 0.25)))
     assert (shown.mean, shown.std) == ([0.5, 0.4, 0.3], [0.25])
     assert shown.images().shape == (2, 8, 8, 3)
 
 
 def test_a_property_is_asked_of_a_copy():
     held = Opening(4)
-    assert describe(probe(), held).class_names == ["ant", "bee", "cat", "dog"]
-    assert describe(probe(), Delegating(held)).class_names == ["ant", "bee", "cat", "dog"]
+    assert with_display_of(probe(), held).class_names == ["ant", "bee", "cat", "dog"]
+    assert with_display_of(probe(), Delegating(held)).class_names == ["ant", "bee", "cat", "dog"]
     assert held.opened == 0
 
 
 def test_a_large_dataset_is_not_copied_for_its_names():
     held = Opening(4)
     held.images = torch.zeros(1).expand(COPIED_BYTES)
-    assert describe(probe(), held).class_names is None
+    assert with_display_of(probe(), held).class_names is None
     assert held.opened == 0
 
 

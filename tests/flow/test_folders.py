@@ -290,3 +290,13 @@ def test_a_folder_that_takes_no_more_is_warned_of_once(tmp_path):
     kinds = ("the reading could not be written", "CSVLogger took no pictures")
     assert [sum(kind in text for text in said) for kind in kinds] == [1, 1] and len(said) == 2
     assert [reading.epoch for reading in callback.state.history.readings] == [0, 1, 2, 3]
+
+
+def test_where_pictures_are_instead_of_a_logger_is_said_once(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        fitting = run(tmp_path, cam(), max_epochs=1)
+        fitting.validate(fitting.lightning_module, loader(8, seed=1), verbose=False)
+    folder = tmp_path / "0" / "xai"
+    said = [text for text in caplog.messages if text.startswith("The pictures")]
+    assert said == [f"The pictures of lightning_xai are written to {folder}, as CSVLogger takes none."]
+    assert list((folder / "pictures").rglob("*.png"))

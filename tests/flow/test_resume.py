@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_xai import GradCAM, Probe, load_run
 from lightning_xai.flow import state as states
-from lightning_xai.flow.history import KEPT_BYTES, KEPT_READINGS, History
+from lightning_xai.flow.history import CHECKPOINT_BYTES, READINGS_WITH_ROWS, History
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.store import RunStore
 from tests.support.classifier import Classifier, classifier
@@ -196,7 +196,7 @@ def test_a_probe_over_16_MiB_is_in_the_store_alone(tmp_path, caplog):
     first, resumed = GradCAM(probe_size=6), GradCAM(probe_size=6)
     run(tmp_path, first, 1, train=big(), val=big())
     assert state_in(checkpoint(tmp_path, 0))["probe"] is None
-    assert checkpoint(tmp_path, 0).stat().st_size < KEPT_BYTES
+    assert checkpoint(tmp_path, 0).stat().st_size < CHECKPOINT_BYTES
     run(tmp_path, resumed, 2, checkpoint(tmp_path, 0), 1, train=big(), val=big(offset=100))
     assert resumed.explained.fingerprint == first.explained.fingerprint
     assert OTHER_SAMPLES not in caplog.text
@@ -207,7 +207,7 @@ def test_resumed_without_store_and_probe_it_captures_again_and_says_if_it_differ
     tmp_path, monkeypatch, caplog, same_data
 ):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(states, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(states, "CHECKPOINT_BYTES", 1000)
     first, resumed = Watched(probe_size=4), Watched(probe_size=4)
     run(tmp_path, first, 2)
     shutil.rmtree(tmp_path / "0")
@@ -233,7 +233,7 @@ def test_another_given_probe_is_said(tmp_path, caplog):
 
 def test_a_checkpoint_before_the_probe_is_captured_again_still_holds_the_history(tmp_path, monkeypatch):
     """Resumed without probe and store, and stopped again before the first validation."""
-    monkeypatch.setattr(states, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(states, "CHECKPOINT_BYTES", 1000)
     first, resumed, again = Watched(probe_size=4), Watched(probe_size=4), Watched(probe_size=4)
     run(tmp_path, first, 2)
     shutil.rmtree(tmp_path / "0")
@@ -257,11 +257,11 @@ def test_a_checkpoint_stays_small_however_long_the_run():
 
     assert [state["epoch"] for state in kept(3, 4)] == [0, 1, 2]
     many = kept(100, 4)
-    assert len(many) == KEPT_READINGS
+    assert len(many) == READINGS_WITH_ROWS
     assert (many[0]["epoch"], many[-1]["epoch"]) == (0, 99)
     large = kept(10, 2**18)
     assert len(large) == 4
-    assert size(large) <= KEPT_BYTES
+    assert size(large) <= CHECKPOINT_BYTES
     assert kept(2, 2**20 + 1) == []
 
 
@@ -329,7 +329,7 @@ def test_readings_that_vanish_while_training_fail_neither_pictures_nor_checkpoin
 
 
 def test_a_broken_store_costs_the_history_and_not_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(states, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(states, "CHECKPOINT_BYTES", 1000)
     run(tmp_path, GradCAM(probe_size=4), 1)
     for file in (tmp_path / "0" / "xai").rglob("*.npz"):
         file.write_bytes(b"not a file of torch")

@@ -7,9 +7,9 @@ from torch.nn.parameter import is_lazy
 from torch.testing import assert_close
 
 from lightning_xai.functional import attention_maps, find_layers, grad_cam, last_spatial_layer
+from lightning_xai.functional.activations import activations, layer_gradients
 from lightning_xai.functional.attention_relevance import attention_relevance
 from lightning_xai.functional.grad_cam import VARIANTS
-from lightning_xai.functional.layers.activations import activations, layer_gradients
 from tests.support.nets import ViT
 
 pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.concept import set_size
+from lightning_xai.example_sources.indexed import set_size
+from lightning_xai.functional.activations import activations, earlier_layer, layer_gradients
 from lightning_xai.functional.concepts.directions import CAVs, Sensitivities
 from lightning_xai.functional.fit_cavs import fit_cavs
-from lightning_xai.functional.layers.activations import activations, earlier_layer, layer_gradients
 from lightning_xai.functional.tcav import TCAVScores, score_concepts, tcav
 from tests.support import textbook_cav
 from tests.support.hooks import hooks_of

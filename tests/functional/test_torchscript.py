@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from lightning_xai.functional import attention_maps, find_layers, grad_cam, last_spatial_layer, named_layers
+from lightning_xai.functional.activations import activations, earlier_layer, layer_gradients
 from lightning_xai.functional.attention_relevance import attention_relevance
 from lightning_xai.functional.grad_cam import VARIANTS
-from lightning_xai.functional.layers.activations import activations, earlier_layer, layer_gradients
 from tests.support.nets import ViT
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from lightning_xai.loggers import Files, log_report, open_run
+from lightning_xai.loggers import Files, log_report, open_run, takes_reports
 from lightning_xai.render import draw
 from lightning_xai.report import Opening, Overlay, Report
 from tests.support import wandb_file
@@ -207,17 +207,17 @@ def test_wandb(run, rows):
 # Files
 
 
-def test_other_loggers_get_files(namespace, tmp_path, caplog):
+def test_files_are_written_instead_of_a_logger(namespace, tmp_path, caplog):
     logger = namespace.loggers.CSVLogger(tmp_path / "csv")
     folder = tmp_path / "xai"
     report = make_report()
+    files = Files(folder, instead_of=logger)
     with caplog.at_level(logging.INFO):
-        open_run(logger, make_opening(folder))
-        open_run(logger, make_opening(folder))
+        open_run(files, make_opening())
     said = [line for line in caplog.messages if str(folder) in line]
     assert said == [f"The pictures of lightning_xai are written to {folder}, as CSVLogger takes none."]
-    log_report(logger, report, 17)
-    log_report(logger, report, 17)
+    log_report(files, report, 17)
+    log_report(files, report, 17)
     for tag, picture in report.pictures.items():
         png = folder / "pictures" / tag / "00000017.png"
         assert torch.equal(pixels(png.read_bytes()), draw(picture))
@@ -236,23 +236,22 @@ def test_files_stand_in_for_a_logger(tmp_path, known):
 
 
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch, caplog):
-    class Theirs:
-        pass
-
     monkeypatch.chdir(tmp_path)
-    logger = Theirs()
+    files = Files(None, instead_of=object())
     with caplog.at_level(logging.INFO):
-        open_run(logger, make_opening(None))
-    log_report(logger, make_report(), 1)
+        open_run(files, make_opening(None))
+    log_report(files, make_report(), 1)
     assert not list(tmp_path.iterdir())
     assert not caplog.messages
 
 
-def test_a_logger_that_was_not_opened():
+def test_a_logger_that_nobody_registered():
     class Theirs:
         pass
 
-    with pytest.raises(RuntimeError, match=r"Theirs that was not opened.*open_run\(logger, opening\)"):
+    open_run(Theirs(), make_opening())
+    assert not takes_reports(Theirs())
+    with pytest.raises(TypeError, match=r"no way into a Theirs.*@log_report\.register\(TheirLogger\).*Files\(folder\)"):
         log_report(Theirs(), make_report(), 1)
 
 
@@ -281,6 +280,7 @@ def test_others_register_their_logger():
         logger.seen.append(step)
 
     logger = Theirs()
+    assert takes_reports(logger)
     open_run(logger, make_opening())
     log_report(logger, make_report(), 5)
     assert logger.seen == ["opened", 5]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lightning_xai.callbacks import GradCAM
-from lightning_xai.flow.opening import describe
+from lightning_xai.flow.opening import write_entry
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
 from lightning_xai.report import Curve, Curves, Report, Scalar, Traces
@@ -51,7 +51,7 @@ def write(
     store = RunStore(folder / "xai")
     callback = kind(name=name)
     callback.layer_names = dict.fromkeys(layers, "features")
-    describe(callback, store, store.add_probe(explained))
+    write_entry(callback, store, store.add_probe(explained))
     history = []
     for place, epoch in enumerate(epochs):
         held = readings[place] if readings else measured(seed + place, len(explained), layers=layers)

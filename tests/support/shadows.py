@@ -11,7 +11,7 @@ from lightning_xai.flow import shadows
 
 def take_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the guard alone, on the model itself."""
-    monkeypatch.setattr(shadows.Shadows, "_moment", lambda *_: None)
+    monkeypatch.setattr(shadows.Shadows, "_current_snapshot", lambda *_: None)
 
 
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:

@@ -16,14 +16,14 @@ from lightning_xai.callbacks.attention_maps.passes import (
     one_sequence,
     relevance_rows,
 )
-from lightning_xai.callbacks.attention_maps.places import Scene
+from lightning_xai.callbacks.attention_maps.places import Placement
 from lightning_xai.explanation.maps import MAP_SCALARS, MASK_SCALARS, Maps, largest
-from lightning_xai.flow.model_run import Run
+from lightning_xai.flow.import_paths import import_object
+from lightning_xai.flow.model_run import ModelRun
 from lightning_xai.flow.namespaces import LightningModule
-from lightning_xai.flow.settings import import_object
 from lightning_xai.functional.attention_maps import attention_maps
 from lightning_xai.functional.attention_rollout import attention_rollout
-from lightning_xai.functional.layers.names import close_matches, find_layers
+from lightning_xai.functional.layers import close_matches, find_layers
 from lightning_xai.functional.metrics.attention import mean_of, share_sums
 from lightning_xai.functional.passes.explained import token_ids
 from lightning_xai.probe import Probe
@@ -120,52 +120,58 @@ class AttentionMaps(Maps):
 
     # -- what is measured ---------------------------------------------------------------------------------------
 
-    def maps(self, run: Run, probe: Probe) -> dict[str, Tensor]:
+    def maps(self, run: ModelRun, probe: Probe) -> dict[str, Tensor]:
         """By layer, and what goes through all; beside them, in ``run.rows``, what scalars and pictures take."""
         inputs = probe.inputs
         means = attention_maps(run.model, inputs, heads="mean", extract=self._extracts, forward=run.on_probe)
-        scene = Scene(probe, run.model, lambda: run(inputs), means)
-        if scene.tokens_error is not None:
-            self.say(f"the tokens do not fit, so they are not shown: {scene.tokens_error}")
+        placement = Placement(probe, run.model, lambda: run(inputs), means)
+        if placement.tokens_error is not None:
+            self.say(f"the tokens do not fit, so they are not shown: {placement.tokens_error}")
         chosen = {layer: means[layer] for layer in self._chosen(run.model, means)}
         self.layer_names = {layer: layer for layer in chosen}
-        sums = entropies(run, inputs, scene, chosen, means, self._extracts)
+        sums = entropies(run, inputs, placement, chosen, means, self._extracts)
         run.rows |= {f"entropy/{layer}": values for layer, values in sums.items()}
         everyone = torch.ones(len(probe), dtype=torch.bool, device="cpu")
-        run.rows |= {f"decoder/{layer}": everyone for layer in scene.decoder}
-        run.rows |= {f"foreign/{layer}": everyone for layer in scene.foreign}
+        run.rows |= {f"decoder/{layer}": everyone for layer in placement.decoder}
+        run.rows |= {f"foreign/{layer}": everyone for layer in placement.foreign}
         maps: dict[str, Tensor] = {}
         for layer, found in chosen.items():
-            if scene.special is not None and layer not in scene.foreign and found.shape[3] == scene.special.shape[1]:
-                asked = of_real_queries(found, scene.real_queries(layer, found.shape[2]))
-                run.rows[f"special/{layer}"] = share_sums(asked, scene.special.to(found.device))
+            if (
+                placement.special is not None
+                and layer not in placement.foreign
+                and found.shape[3] == placement.special.shape[1]
+            ):
+                asked = of_real_queries(found, placement.real_queries(layer, found.shape[2]))
+                run.rows[f"special/{layer}"] = share_sums(asked, placement.special.to(found.device))
             try:
-                place = scene.place(layer, found)
+                place = placement.place(layer, found)
             except ValueError as error:
                 self.say(str(error))
                 continue
             maps[layer] = place(found[:, 0])
             if (distances := place.distances(found)) is not None:
                 run.rows[f"distance/{layer}"] = distances
-        maps |= self._through_all(run, probe, scene, means)
+        maps |= self._through_all(run, probe, placement, means)
         if self.matrices is not None:
-            run.rows |= self._matrices(run, inputs, scene)
-        if scene.real is not None:
-            run.rows["real"] = scene.real
+            run.rows |= self._matrices(run, inputs, placement)
+        if placement.real is not None:
+            run.rows["real"] = placement.real
         return maps
 
-    def _through_all(self, run: Run, probe: Probe, scene: Scene, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _through_all(
+        self, run: ModelRun, probe: Probe, placement: Placement, means: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         """Rollout and relevance, each where the model allows it."""
         found: dict[str, Tensor] = {}
         one = one_sequence(means, len(probe))
         try:
             if self._extracts:
                 raise ValueError("the weights of extract= have no gradient")
-            found["relevance"], one = relevance_rows(run, probe.inputs, self.targets(probe), scene, means)
+            found["relevance"], one = relevance_rows(run, probe.inputs, self.targets(probe), placement, means)
         except ValueError as error:
             self.say(f"no relevance is shown: {error}")
         if one:
-            found["rollout"] = scene.place("rollout", next(iter(means.values())))(attention_rollout(means))
+            found["rollout"] = placement.place("rollout", next(iter(means.values())))(attention_rollout(means))
         else:
             self.say("no rollout is shown: its layers do not all attend to one sequence")
         return found
@@ -186,12 +192,12 @@ class AttentionMaps(Maps):
             )
         return found[:LAYERS]
 
-    def _matrices(self, run: Run, inputs: Any, scene: Scene) -> dict[str, Tensor]:
+    def _matrices(self, run: ModelRun, inputs: Any, placement: Placement) -> dict[str, Tensor]:
         assert self.matrices is not None
         maps = attention_maps(run.model, inputs, layers=self.matrices, extract=self._extracts, forward=run)
         kept = {}
         for layer, matrix in maps.items():
-            if len(matrix) != scene.samples:
+            if len(matrix) != placement.samples:
                 self.say(f"{layer!r} attends inside windows: its matrices are not shown")
                 continue
             if max(matrix.shape[2:]) > LONGEST:

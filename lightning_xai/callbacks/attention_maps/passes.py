@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.callbacks.attention_maps.places import Place, Scene, is_causal
-from lightning_xai.flow.model_run import Run
+from lightning_xai.callbacks.attention_maps.places import Place, Placement, is_causal
+from lightning_xai.flow.model_run import ModelRun
 from lightning_xai.functional.attention_maps import Extract, attention_maps
 from lightning_xai.functional.attention_relevance import attention_relevance
-from lightning_xai.functional.layers.names import named_layers
+from lightning_xai.functional.layers import named_layers
 from lightning_xai.functional.metrics.attention import entropy_sums
 
 QUERIES = 16
@@ -30,9 +30,9 @@ def of_real_queries(maps: Tensor, real: Tensor | None) -> Tensor:
 
 
 def entropies(
-    run: Run,
+    run: ModelRun,
     inputs: Any,
-    scene: Scene,
+    placement: Placement,
     chosen: Mapping[str, Tensor],
     means: Mapping[str, Tensor],
     extract: Mapping[str, Extract],
@@ -47,9 +47,9 @@ def entropies(
             run.model, inputs, layers=names if within else None, queries=some.tolist(), extract=extract, forward=run
         )
         for layer in layers:
-            real = scene.real_queries(layer, chosen[layer].shape[2])
+            real = placement.real_queries(layer, chosen[layer].shape[2])
             sums = entropy_sums(of_real_queries(maps[layer], None if real is None else real[:, some]))
-            found[layer] = sums.reshape(scene.samples, -1, 2).sum(1)  # windows of a sample are joined
+            found[layer] = sums.reshape(placement.samples, -1, 2).sum(1)  # windows of a sample are joined
     return found
 
 
@@ -72,7 +72,7 @@ def one_sequence(means: Mapping[str, Tensor], samples: int) -> bool:
 
 
 def relevance_rows(
-    run: Run, inputs: Any, targets: Any, scene: Scene, means: Mapping[str, Tensor]
+    run: ModelRun, inputs: Any, targets: Any, placement: Placement, means: Mapping[str, Tensor]
 ) -> tuple[Tensor, bool]:
     """What each key is worth for the deciding query, placed, and whether it goes through one sequence.
 
@@ -80,13 +80,13 @@ def relevance_rows(
         ValueError: a model whose attention has no relevance, or none with a place.
     """
     first = next(iter(means.values()))
-    if not one_sequence(means, scene.samples):
+    if not one_sequence(means, placement.samples):
         relevance = attention_relevance(run.model, inputs, targets, forward=run)
-        place = scene.place("relevance", relevance[:, None])
+        place = placement.place("relevance", relevance[:, None])
         if isinstance(place, Place) and place.grid is None:
-            place = replace(place, rows=scene.last(next(iter(scene.decoder), ""), relevance.shape[1]))
+            place = replace(place, rows=placement.last(next(iter(placement.decoder), ""), relevance.shape[1]))
         return place(relevance), False
-    place = scene.place("relevance", first)
+    place = placement.place("relevance", first)
     assert isinstance(place, Place)
     rows = list(range(first.shape[2])) if place.rows is None else sorted(set(place.rows.tolist()))
     relevance = attention_relevance(run.model, inputs, targets, rows=rows, forward=run)

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_xai.explanation.padding import real_positions
 from lightning_xai.functional.hooks import Call, trace
-from lightning_xai.functional.layers.layout import image_size, token_grid
-from lightning_xai.functional.layers.names import named_layers
+from lightning_xai.functional.layers import named_layers
 from lightning_xai.functional.metrics.attention import distance_sums
 from lightning_xai.functional.passes.explained import token_ids
+from lightning_xai.functional.passes.layout import image_size, token_grid
 from lightning_xai.probe import Probe
 from lightning_xai.reporting.tokens import is_special, placed_tokens
 
@@ -80,7 +81,7 @@ class Windows:
         return sums
 
 
-class Scene:
+class Placement:
     """What is known of the probe and the model, and with it the place of each layer's weights.
 
     Args:
@@ -184,22 +185,6 @@ class Scene:
 def is_causal(maps: Tensor) -> bool:
     """Whether no query of (N, heads, L, L) looks at a later key."""
     return maps.shape[2] == maps.shape[3] > 1 and not bool(maps.triu(1).any())
-
-
-def real_positions(probe: Probe, model: nn.Module, ids: Tensor | None, length: int) -> Tensor | None:
-    """(N, L) bool on the CPU: by ``attention_mask``, the embedding's ``padding_idx``, or the tokens' own number."""
-    mask = probe.inputs.get("attention_mask") if isinstance(probe.inputs, Mapping) else None
-    if isinstance(mask, Tensor) and mask.ndim == 2:
-        return mask.detach().cpu() > 0
-    if ids is not None:
-        embeddings = (module for module in model.modules() if isinstance(module, nn.Embedding))
-        padding = next((e.padding_idx for e in embeddings if e.padding_idx is not None), None)
-        ids = ids.detach().cpu()
-        return torch.ones_like(ids, dtype=torch.bool) if padding is None else ids != padding
-    if probe.tokens is None:
-        return None
-    numbers = torch.tensor([len(tokens) for tokens in probe.tokens], dtype=torch.long, device="cpu")
-    return torch.arange(length, device="cpu") < numbers[:, None]
 
 
 def _before(maps: Mapping[str, Tensor], layers: Sequence[str]) -> list[Tensor]:

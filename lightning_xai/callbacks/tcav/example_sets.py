@@ -15,11 +15,13 @@ import torch
 from torch.utils.data import TensorDataset
 
 from lightning_xai.attempt import attempt
-from lightning_xai.concept import Concept, images_in, pool_length, random_sets, set_size
-from lightning_xai.flow.capture import join_inputs
+from lightning_xai.batches import Inputs, join_samples
+from lightning_xai.concept import Concept
+from lightning_xai.example_sources.folders import images_in
+from lightning_xai.example_sources.indexed import pool_length, random_sets, set_size
 from lightning_xai.flow.loaders import copied
-from lightning_xai.flow.model_run import Run
-from lightning_xai.probe import Inputs, Probe
+from lightning_xai.flow.model_run import ModelRun
+from lightning_xai.probe import Probe
 from lightning_xai.tensors import map_tensors, tensors
 
 BATCH = 32
@@ -102,11 +104,11 @@ class ExampleSets:
         size = self.set_size(len(samples))
         starts = range(0, self.number * size, size)
         return [
-            Probe(join_inputs([sample.inputs for sample in samples[start : start + size]]), prepared=True)
+            Probe(join_samples([sample.inputs for sample in samples[start : start + size]]), prepared=True)
             for start in starts
         ]
 
-    def prepared(self, run: Run, probe: Probe, randoms: Sequence[Probe] | None) -> Sets:
+    def prepared(self, run: ModelRun, probe: Probe, randoms: Sequence[Probe] | None) -> Sets:
         """All examples through the path of a batch. Called inside the guarded pass: it seeds every RNG.
 
         Args:

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from lightning_xai.batches import split_batch
 from lightning_xai.flow.capture import clone
 from lightning_xai.flow.namespaces import Trainer
-from lightning_xai.probe import Probe, split_batch
+from lightning_xai.probe import Probe
 
 
 @dataclass(eq=False)

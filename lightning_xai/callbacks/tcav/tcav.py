@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from itertools import combinations
 from typing import Any, Literal
 
 from torch import Tensor
 
 from lightning_xai.attempt import attempt
+from lightning_xai.batches import Inputs
 from lightning_xai.callbacks.tcav.example_sets import BATCH, ExampleSets, Sets, on_device
 from lightning_xai.callbacks.tcav.reservoir import Reservoir
-from lightning_xai.concept import Concept, images_in
-from lightning_xai.explanation.base import Explanation
+from lightning_xai.concept import Concept
+from lightning_xai.example_sources.folders import images_in
+from lightning_xai.explanation.features import Features
 from lightning_xai.flow.capture import of_classes
 from lightning_xai.flow.loaders import most_samples
-from lightning_xai.flow.model_run import Run
+from lightning_xai.flow.model_run import ModelRun
 from lightning_xai.flow.namespaces import LightningModule, Trainer
+from lightning_xai.flow.sampling import collect
+from lightning_xai.flow.state import State
+from lightning_xai.functional.activations import activations, earlier_layer, layer_gradients
 from lightning_xai.functional.concepts.directions import CAVs, Sensitivities
 from lightning_xai.functional.fit_cavs import fit_cavs
-from lightning_xai.functional.layers.activations import activations, earlier_layer, layer_gradients
-from lightning_xai.functional.layers.names import find_layers
+from lightning_xai.functional.layers import find_layers
 from lightning_xai.functional.metrics.significance import check_test
 from lightning_xai.functional.tcav import constant_gradient_message, score_concepts
-from lightning_xai.probe import Inputs, Probe
+from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
-from lightning_xai.report import Picture, Report
+from lightning_xai.report import Picture
 from lightning_xai.reporting.effects import (
     SCALARS,
     all_scores,
@@ -39,8 +43,27 @@ from lightning_xai.reporting.effects import (
 FEW = 20  # examples of a concept, below which the user is told
 
 
+@dataclass
+class TCAVState(State):
+    """What TCAV knows of a run beyond the rest.
+
+    Args:
+        reservoir: random samples to be, while batches pass by.
+        drawn: random sets, until they are prepared.
+        undrawn: why there are none.
+        sets: concepts and random sets as the model takes them.
+        constant: layers at which the gradient is the same for all samples of a class.
+    """
+
+    reservoir: Reservoir | None = None
+    drawn: list[Probe] | None = None
+    undrawn: Exception | None = None
+    sets: Sets | None = None
+    constant: set[str] = field(default_factory=set)
+
+
 @dataclass(eq=False, kw_only=True)
-class TCAV(Explanation):
+class TCAV(Features):
     """How much the logit of a class depends on a concept at a layer, epoch after epoch (Kim et al. 2018).
 
     Logs under ``xai/<name>/<layer>/<class>/<concept>`` the ``score`` (share of positive derivatives) with its interval
@@ -82,7 +105,9 @@ class TCAV(Explanation):
     seed: int = 0
 
     probe_size: int = field(default=0, init=False, repr=False)
+    state: TCAVState = field(init=False, repr=False)
 
+    title, band = "Concept effects", "random concepts"
     identifying = ("layers", "classes", "concepts", "seed")
     scalars = SCALARS
 
@@ -98,11 +123,6 @@ class TCAV(Explanation):
             raise ValueError(f"the concepts {self.concept_names} need different names, and there must be one or more")
         self._check_classes()
         check_test(self.test, len(self.concepts), self.random_sets)
-        self._sets: Sets | None = None
-        self._reservoir: Reservoir | None = None
-        self._drawn: list[Probe] | None = None
-        self._undrawn: Exception | None = None
-        self._constant: set[str] = set()
 
     def _check_classes(self) -> None:
         if not self.classes or len(set(self.classes)) < len(self.classes) or min(self.classes) < 0:
@@ -110,16 +130,18 @@ class TCAV(Explanation):
         if self.class_names is not None and max(self.classes) >= len(self.class_names):
             raise ValueError(f"class {max(self.classes)} has no name among {len(self.class_names)} class_names")
 
-    def wanted(self) -> tuple[int, list[int]]:
+    def new_state(self) -> TCAVState:
+        return TCAVState(**vars(super().new_state()))
+
+    def automatic_probe(self) -> tuple[int, list[int]]:
         """So many samples of each class, and of no other."""
         return self.probe_per_class * len(self.classes), self.classes
 
     def resolve(self, model: LightningModule) -> None:
-        self.layer_names = {name: name for name in find_layers(model, self.layers)}
-        self._sets = self._reservoir = self._drawn = self._undrawn = None
+        super().resolve(model)
         probe = None if self.probe is None else of_classes(self.given(), self.classes)
         self._examples.check(probe)
-        count, size = len(self.concepts), self.wanted()[0] if probe is None else len(probe)
+        count, size = len(self.concepts), self.automatic_probe()[0] if probe is None else len(probe)
         self.say(
             f"a reading takes at most {self._examples.batches} forwards of up to {BATCH} examples ({count} "
             f"concept{'s' * (count != 1)}, {self.random_sets} random sets), and a forward and a backward of {size} "
@@ -130,9 +152,9 @@ class TCAV(Explanation):
                 self.say(f"concept {name!r} has {examples} examples: its direction is uncertain, about 50 are enough")
         if isinstance(self.randoms, str):
             self._tell_size(self._examples.set_size(len(images_in(self.randoms))))
-        elif self.randoms is not None:
-            self._drawn = self._examples.drawn()
-            self._tell_size(len(self._drawn[0]))
+        elif self.randoms is not None and self.state.sets is None:
+            self.state.drawn = self._examples.drawn()
+            self._tell_size(len(self.state.drawn[0]))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -152,11 +174,11 @@ class TCAV(Explanation):
     def things(self, probe: Probe | None) -> dict[str, Sequence[str]]:
         """Layers, classes, concepts, and their pairs."""
         pairs = [f"{first}/{second}" for first, second in combinations(self.concept_names, 2)]
-        classes, concepts = self._class_tags, self.concept_names
+        classes, concepts = self.class_tags, self.concept_names
         return {"layer": list(self.layer_names), "class": classes, "concept": concepts, "pair": pairs}
 
     @property
-    def _class_tags(self) -> list[str]:
+    def class_tags(self) -> list[str]:
         # names only where they are told: those found in the data would change the tags after the first reading
         names = self.class_names
         return [str(number) if names is None else names[number].replace("/", "_") for number in self.classes]
@@ -165,49 +187,52 @@ class TCAV(Explanation):
 
     @property
     def _lacks_randoms(self) -> bool:
-        return self.randoms is None and self._sets is None and self._drawn is None
+        return self.randoms is None and self.state.sets is None and self.state.drawn is None
 
-    def _see(self, trainer: Trainer, batch: Any, keep: bool) -> None:
-        super()._see(trainer, batch, keep)
+    def look_at(self, trainer: Trainer, batch: Any, *, keep: bool) -> None:
+        """Take random counterparts of the batches as well, where none are given."""
+        super().look_at(trainer, batch, keep=keep)
         if keep and self._lacks_randoms:
-            self.take(self._gathered(trainer), batch, "no random counterparts could be taken from the batches")
+            collect(self, self._gathered(trainer), batch, "no random counterparts could be taken from the batches")
 
     def _gathered(self, trainer: Trainer) -> Reservoir:
-        if self._reservoir is None:
+        if self.state.reservoir is None:
             size = self.random_sets * min(self._examples.sizes)
-            self._reservoir = Reservoir(size, self.seed, trainer.global_rank, trainer.world_size)
-        return self._reservoir
+            self.state.reservoir = Reservoir(size, self.seed, trainer.global_rank, trainer.world_size)
+        return self.state.reservoir
 
-    def _settle(self, trainer: Trainer) -> None:
-        super()._settle(trainer)
+    def settle(self, trainer: Trainer) -> None:
+        """Make random sets of what passed by, the same on every rank."""
+        super().settle(trainer)
         if self._lacks_randoms:
-            reservoir, self._reservoir = self._gathered(trainer), None
+            reservoir, self.state.reservoir = self._gathered(trainer), None
             # every rank holds the same samples by then; what fails is told by the reading
-            self._drawn, self._undrawn = attempt(lambda: self._examples.joined(reservoir.merge(trainer)))
+            self.state.drawn, self.state.undrawn = attempt(lambda: self._examples.joined(reservoir.merge(trainer)))
 
-    def _due_after_epoch(self, trainer: Trainer) -> bool:
-        # before any validation there is nothing to compare with, and no earlier value to log again
-        waits = self._lacks_randoms and not self.state.logged
-        return super()._due_after_epoch(trainer) and not waits
+    @property
+    def is_ready(self) -> bool:
+        """Not before a validation: there is nothing to compare with, and no earlier value to log again."""
+        return not self._lacks_randoms or bool(self.state.logged)
 
     # -- what is measured ---------------------------------------------------------------------------------------
 
-    def prepare(self, run: Run, probe: Probe) -> dict[str, Tensor]:
+    def prepare(self, run: ModelRun, probe: Probe) -> dict[str, Tensor]:
         """The directions of all concepts at each layer; what they were fitted to is forgotten with the reading."""
         of_classes(probe, self.classes)
-        if self._sets is None:
+        state = self.state
+        if state.sets is None:
             if self._lacks_randoms:
-                raise self._undrawn or ValueError("no samples have passed by to make random sets of: give randoms=")
-            self._sets = self._examples.prepared(run, probe, self._drawn)
-            self._tell_size(sum(len(Probe(part)) for part in self._sets.randoms[0]))
-            self._drawn = None
+                raise state.undrawn or ValueError("no samples have passed by to make random sets of: give randoms=")
+            state.sets = self._examples.prepared(run, probe, state.drawn)
+            self._tell_size(sum(len(Probe(part)) for part in state.sets.randoms[0]))
+            state.drawn = None
         layers = list(self.layer_names)
 
         def activated(batches: Sequence[Inputs]) -> dict[str, Tensor]:
             return activations(run.model, on_device(batches, run.device), layers, forward=run, batch_size=BATCH)
 
-        concepts = {name: activated(batches) for name, batches in self._sets.concepts.items()}
-        randoms = [activated(batches) for batches in self._sets.randoms]
+        concepts = {name: activated(batches) for name, batches in state.sets.concepts.items()}
+        randoms = [activated(batches) for batches in state.sets.randoms]
         shared: dict[str, Tensor] = {}
         for layer in layers:
             given = {name: found.pop(layer) for name, found in concepts.items()}
@@ -223,7 +248,7 @@ class TCAV(Explanation):
         # where none is sound, the error of all names the first
         return fit_cavs(sound or given, randoms, classifier=self.classifier, C=self.C, pool=self.pool)
 
-    def measure(self, run: Run, probe: Probe) -> Measured:
+    def measure(self, run: ModelRun, probe: Probe) -> Measured:
         """What the directions say of each sample."""
         assert probe.targets is not None
         layers = list(self.layer_names)
@@ -234,38 +259,39 @@ class TCAV(Explanation):
         for layer in layers:
             sensitivities = run.aside[layer].sensitivities(gradients.pop(layer))
             rows |= {f"{f.name}/{layer}": getattr(sensitivities, f.name) for f in fields(sensitivities)}
-            if layer not in self._constant and is_constant(sensitivities, probe.targets):
-                self._constant.add(layer)
+            if layer not in self.state.constant and is_constant(sensitivities, probe.targets):
+                self.state.constant.add(layer)
                 module = find_layers(run.model, layer)[layer]
                 better = earlier_layer(run.model, probe.inputs, probe.targets, module, forward=run)
                 self.say(constant_gradient_message(layer, better).removesuffix("."))
         return Measured(rows)
 
-    def report(self, probe: Probe, history: Sequence[Reading]) -> Report:
-        """The scores and effects of each layer, and their curves over the run."""
-        latest = history[-1]
-        scored = {layer: self._scored(layer, probe, latest) for layer in self.layer_names}
+    def weights(self, probe: Probe, reading: Reading) -> dict[str, float]:
+        """The scores and effects of each layer."""
         numbers: dict[str, float] = {}
-        for layer, scores in scored.items():
-            values = effect_scalars(layer, scores, latest.measured.shared, self._class_tags, self.concept_names)
-            numbers |= {f"{self.tag}/{layer}/{name}": value for name, value in values.items()}
-        now = [*history[:-1], replace(latest, scalars=numbers)]
+        for layer in self.layer_names:
+            scores = self.scores_of(layer, probe, reading)
+            values = effect_scalars(layer, scores, reading.measured.shared, self.class_tags, self.concept_names)
+            numbers |= {f"{layer}/{name}": value for name, value in values.items()}
+        return numbers
+
+    def curves(self, probe: Probe, history: Sequence[Reading]) -> dict[str, Picture]:
+        """The effects of each layer, one panel a class, hollow what random concepts explain."""
         titles = [f"class {probe.label(number)}" for number in self.classes]
-        pictures: dict[str, Picture] = {
-            f"{self.tag}/{layer}/effects": effect_curves(
+        return {
+            f"{layer}/effects": effect_curves(
                 f"{self.tag}/{layer}",
                 layer,
-                now,
-                dict(zip(self._class_tags, titles, strict=True)),
+                history,
+                dict(zip(self.class_tags, titles, strict=True)),
                 self.concept_names,
                 self.random_sets,
-                constant=bool(scores["constant_gradient"].any()),
+                constant=bool(self.scores_of(layer, probe, history[-1])["constant_gradient"].any()),
             )
-            for layer, scores in scored.items()
+            for layer in self.layer_names
         }
-        return Report(latest.epoch, numbers, pictures)
 
-    def _scored(self, layer: str, probe: Probe, reading: Reading) -> dict[str, Tensor]:
+    def scores_of(self, layer: str, probe: Probe, reading: Reading) -> dict[str, Tensor]:
         """The scores of all concepts, (classes, concepts) each."""
         assert probe.targets is not None
         rows, shared = reading.measured.rows, reading.measured.shared

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from lightning_xai.foreign.torch import without_function_modes
 from lightning_xai.functional.attention.fused import Fused
-from lightning_xai.functional.attention.watching import Move, Watching
+from lightning_xai.functional.attention.watching import Watching
+from lightning_xai.tensors import Rearrange
 
 Chunks = Iterator[tuple[slice, Tensor]]  # some queries, and their rows (N, queries, S) of A'
 
@@ -47,14 +49,14 @@ class Passing(Watching):
         options = (call.mask, call.causal, call.scale)
         return _output(_FusedNode, event, call.query, call.key, call.value, self.anchor, options, self, event, move)
 
-    def weighted(self, operand: Tensor, clean: Tensor, move: Move) -> Tensor:
+    def weighted(self, operand: Tensor, clean: Tensor, move: Rearrange) -> Tensor:
         return self._through(operand, move)
 
-    def _through(self, weights: Tensor, move: Move) -> Tensor:
+    def _through(self, weights: Tensor, move: Rearrange) -> Tensor:
         event = self._event(move, weights.shape, *_scored_by(weights.grad_fn))
         return _output(_WeightsNode, event, weights, self.anchor, self, event, move)
 
-    def _event(self, move: Move, shape: Sequence[int], queries: Node | None, keys: Node | None) -> Event:
+    def _event(self, move: Rearrange, shape: Sequence[int], queries: Node | None, keys: Node | None) -> Event:
         n, _, length, width = move(torch.empty(shape, dtype=torch.float32, device="meta")).shape
         self.events.append(Event(self.running[-1], (n, length, width), queries, keys))
         return self.events[-1]
@@ -79,7 +81,7 @@ class _FusedNode(torch.autograd.Function):
         options: tuple[Tensor | None, bool, float],
         passing: Passing,
         event: Event,
-        move: Move,
+        move: Rearrange,
     ) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.options, ctx.passing, ctx.event, ctx.move = options, passing, event, move
@@ -89,7 +91,7 @@ class _FusedNode(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         call = Fused(*ctx.saved_tensors, *ctx.options)
-        with torch._C.DisableTorchFunction(), torch.autocast(grad.device.type, enabled=False):
+        with without_function_modes(), torch.autocast(grad.device.type, enabled=False):
             dtype = torch.promote_types(call.query.dtype, torch.float32)  # that of the weights
             query, key, value, grad = (t.to(dtype) for t in (call.query, call.key, call.value, grad))
             grads = [torch.zeros_like(t) for t in (query, key, value)]
@@ -116,7 +118,7 @@ class _WeightsNode(torch.autograd.Function):
     """Weights that the model computes itself, unchanged; the backward passes A' on."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, anchor: Tensor, passing: Passing, event: Event, move: Move) -> Tensor:
+    def forward(ctx: Any, weights: Tensor, anchor: Tensor, passing: Passing, event: Event, move: Rearrange) -> Tensor:
         ctx.save_for_backward(weights)
         ctx.passing, ctx.event, ctx.move = passing, event, move
         return weights.view_as(weights)
@@ -124,7 +126,7 @@ class _WeightsNode(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (weights,) = ctx.saved_tensors
-        with torch._C.DisableTorchFunction():
+        with without_function_modes():
             positive = ctx.move((grad.float() * weights).clamp_min(0)).mean(1).float()
             ctx.passing.consume(ctx.event, iter([(slice(None), positive)]))
         return (grad, None, None, None, None)

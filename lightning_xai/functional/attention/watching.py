@@ -14,8 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from lightning_xai.functional.attention.fused import Fused
-
-Move = Callable[[Tensor], Tensor]
+from lightning_xai.tensors import Rearrange
 
 _SOFTMAX = {"softmax", "safe_softmax", "special_softmax"}
 _DROPOUT = {"dropout", "alpha_dropout", "feature_dropout"}
@@ -52,7 +51,7 @@ class Watching(TorchFunctionMode):
     values along the dimension in which it sums to one.
 
     Args:
-        running: the names of the running modules (`hooks.following`).
+        running: the names of the running modules (`hooks.running_modules`).
         samples: N, for weights that hold samples and heads in one dimension.
     """
 
@@ -69,7 +68,7 @@ class Watching(TorchFunctionMode):
         """Called for a fused kernel; may return its output."""
         raise NotImplementedError
 
-    def weighted(self, operand: Tensor, clean: Tensor, move: Move) -> Tensor | None:
+    def weighted(self, operand: Tensor, clean: Tensor, move: Rearrange) -> Tensor | None:
         """Called for explicit weights; may return what to use for `operand`.
 
         `clean` is the operand before dropout, and `move` makes either (N, heads, queries, keys).
@@ -181,7 +180,7 @@ class Watching(TorchFunctionMode):
         found = self.weighted(operand, clean, self.move(own[0]))
         return operand if found is None else found
 
-    def move(self, dim: int = -1) -> Move:
+    def move(self, dim: int = -1) -> Rearrange:
         """What makes (N, heads, queries, keys) of weights whose keys are `dim`, as of this point of the forward."""
         samples, heads = self.samples, self.heads
 

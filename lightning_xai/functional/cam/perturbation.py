@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from lightning_xai.functional.hooks import Tail, continuing, graph_nodes, record_tail, tapping
-from lightning_xai.functional.passes.request import Move, Request, input_tensor
-from lightning_xai.tensors import first_tensor, replace_first
+from lightning_xai.functional.hooks import Tail, graph_nodes, record_tail, replaying, tapping
+from lightning_xai.functional.passes.request import Request, input_tensor
+from lightning_xai.tensors import Rearrange, first_tensor, replace_first
 
 # operations that are affine in their one input that depends on the layer, or in all of them
 _ONE_INPUT = {"Addmm", "Mm", "Convolution"}
@@ -91,7 +91,7 @@ def affine(scores: Tensor) -> bool:
     return gathers <= 1  # more than the choice of the class: an index may depend on the layer
 
 
-def _affine_drops(a: Tensor, tap: Tensor, scores: Tensor, move: Move) -> Tensor:
+def _affine_drops(a: Tensor, tap: Tensor, scores: Tensor, move: Rearrange) -> Tensor:
     """(N, [T,] C): an affine score loses sum(A * G) with a channel."""
     columns = scores[:, None] if scores.ndim == 1 else scores
     drops = []
@@ -119,7 +119,7 @@ def _drops(sample: Request, name: str, layer: nn.Module, batch_size: int) -> Ten
 
 def _tail_scores(sample: Request, tail: Tail, activations: Tensor, skip: bool) -> Tensor:
     copies = sample.some(torch.zeros(len(activations), dtype=torch.long, device=activations.device))
-    with continuing(tail, activations, skip=skip):
+    with replaying(tail, activations, skip=skip):
         return copies.scores().float()
 
 

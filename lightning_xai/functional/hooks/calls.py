@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from lightning_xai.functional.layers.names import named_layers, takes_hooks
+from lightning_xai.functional.layers import named_layers, takes_hooks
 from lightning_xai.tensors import first_tensor
 
 
@@ -46,7 +46,7 @@ def trace(model: nn.Module, forward: Callable[[], object]) -> list[Call]:
 
 
 @contextmanager
-def following(model: nn.Module, returned: Callable[..., None] | None = None) -> Iterator[list[str]]:
+def running_modules(model: nn.Module, returned: Callable[..., None] | None = None) -> Iterator[list[str]]:
     """The names of the modules that are running, the innermost last; the model itself goes by its class.
 
     `returned(name, module, args, kwargs, output)` is called for each layer when it returns. Modules of

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.functional.layers.names import takes_hooks, unwrapped_names
+from lightning_xai.functional.layers import takes_hooks, unwrapped_names
 
 
 @contextmanager

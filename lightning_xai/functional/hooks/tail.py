@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_xai.functional.layers.names import takes_hooks
+from lightning_xai.functional.layers import takes_hooks
 from lightning_xai.tensors import map_tensors, replace_first
 
 
@@ -24,7 +24,7 @@ class Tail(NamedTuple):
 
 
 def record_tail(model: nn.Module, layer: nn.Module, forward: Callable[[], object]) -> Tail:
-    """Run `forward()` on one sample without grad and keep what `continuing` needs, the whole calls only."""
+    """Run `forward()` on one sample without grad and keep what `replaying` needs, the whole calls only."""
     running: list[int] = []
     finished: list[tuple[int, nn.Module, Any]] = []
     before: list[tuple[nn.Module, Any]] = []
@@ -55,7 +55,7 @@ def record_tail(model: nn.Module, layer: nn.Module, forward: Callable[[], object
 
 
 @contextmanager
-def continuing(tail: Tail, activation: Tensor, *, skip: bool) -> Iterator[None]:
+def replaying(tail: Tail, activation: Tensor, *, skip: bool) -> Iterator[None]:
     """Inside, a forward of `len(activation)` copies of the sample has `activation` as the layer's output.
 
     With `skip`, modules that had finished before the layer return what they returned then, without running.

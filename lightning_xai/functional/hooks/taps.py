@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
 
+from lightning_xai.foreign.torch import version
 from lightning_xai.functional.hooks.calls import trace
 from lightning_xai.tensors import first_tensor, replace_first
 
@@ -72,7 +73,7 @@ class _Taps:
         if not tensor.requires_grad:
             tensor = tensor.detach().requires_grad_()
         if self.recording:
-            self.tensors[name], self.versions[name] = tensor, tensor._version
+            self.tensors[name], self.versions[name] = tensor, version(tensor)
         # a clone, since an in-place operation may follow
         return replace_first(output, tensor.clone())
 
@@ -82,7 +83,7 @@ class _Taps:
 
     def overwritten(self) -> bool:
         """Whether something wrote into a tapped tensor through another reference to it."""
-        return any(tensor._version != self.versions[name] for name, tensor in self.tensors.items())
+        return any(version(tensor) != self.versions[name] for name, tensor in self.tensors.items())
 
 
 def record(model: nn.Module, layers: Mapping[str, nn.Module], forward: Callable[[], object]) -> dict[str, Tensor]:

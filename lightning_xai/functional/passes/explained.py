@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from lightning_xai.functional.hooks import Call, embedding, graph_nodes, trace
-from lightning_xai.functional.layers.names import named_layers, torchscript_note
+from lightning_xai.functional.layers import named_layers, torchscript_note
 from lightning_xai.functional.passes.request import Request, explaining, input_tensor
 from lightning_xai.tensors import map_tensors, tensors
 

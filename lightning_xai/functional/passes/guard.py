@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lightning_xai.foreign.torch import copy_each, registries, version
 from lightning_xai.functional.shadow import is_shadow
 from lightning_xai.functional.shadow.memory import UNINITIALISED
 
@@ -122,7 +123,7 @@ def _state_restored(modules: list[nn.Module], parameters: list[Tensor], buffers:
         restorations += _buffers_saved([buffer for buffer in buffers if not buffer.is_inference()])
         for module in modules:
             if not isinstance(module, torch.jit.ScriptModule):  # its tensors are not objects of Python's
-                restorations += [_tensors_saved(store) for store in (module._parameters, module._buffers)]
+                restorations += [_tensors_saved(store) for store in registries(module)[1:]]
         yield
 
 
@@ -181,11 +182,11 @@ def _is_plain(buffer: Tensor) -> bool:
 
 
 def _buffer_saved(buffer: Tensor, value: Tensor) -> Restoration:
-    version = buffer._version
+    written = version(buffer)
 
     def restore() -> None:
         # compared first: memory may be read-only, and writing to it would end the process
-        if buffer._version == version and _equal(buffer, value):
+        if version(buffer) == written and _equal(buffer, value):
             return
         if not _is_plain(buffer):
             buffer.copy_(value)
@@ -212,7 +213,7 @@ def _copy(to: list[Tensor], source: list[Tensor]) -> None:
         pair[0].append(a)
         pair[1].append(b)
     for a_group, b_group in groups.values():  # one kernel a group: a ResNet-50 has 159 small buffers
-        torch._foreach_copy_(a_group, b_group)
+        copy_each(a_group, b_group)
 
 
 def _ordinary(tensor: Tensor) -> Tensor:

@@ -12,12 +12,10 @@ import torch
 from torch import Size, Tensor, nn
 
 from lightning_xai.functional.hooks import Call, trace
-from lightning_xai.functional.layers.layout import recognise
 from lightning_xai.functional.passes import outputs
 from lightning_xai.functional.passes.guard import inspecting
-from lightning_xai.tensors import first_tensor, select, usable
-
-Move = Callable[[Tensor], Tensor]
+from lightning_xai.functional.passes.layout import recognise
+from lightning_xai.tensors import Rearrange, detached, first_tensor, select
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Request:
     run: Callable[[Any], Any]
     inputs: Any
     targets: outputs.Targets
-    reshape: Move | None = None
+    reshape: Rearrange | None = None
 
     @property
     def shape(self) -> Size:
@@ -63,7 +61,7 @@ class Request:
             classes = outputs.classes_of(self.run(self.inputs), self.targets)
         return Request(self.model, self.run, self.inputs, classes, self.reshape)
 
-    def move(self, name: str, layer: nn.Module, shape: Size) -> Move:
+    def move(self, name: str, layer: nn.Module, shape: Size) -> Rearrange:
         """What moves this layer's output to (N, C, *cells). Raises as `recognise` and `reshape` do."""
         if self.reshape is None:
             return recognise(name, layer, shape, self.shape, lambda: self._calls_before(name))
@@ -92,12 +90,12 @@ def explaining(
     inputs: Any,
     targets: outputs.Targets = "predicted",
     forward: Callable[[Any], Any] | None = None,
-    reshape: Move | None = None,
+    reshape: Rearrange | None = None,
 ) -> Iterator[Request]:
     """The guarded pass of a functional, and what it is asked of, in tensors that a graph may hold."""
     with inspecting(model):
         run = partial(outputs.call, model) if forward is None else forward
-        yield Request(model, run, usable(inputs), usable(targets), reshape)
+        yield Request(model, run, detached(inputs), detached(targets), reshape)
 
 
 def each_gradient(scores: Tensor, tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:

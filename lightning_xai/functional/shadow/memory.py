@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from lightning_xai.foreign.torch import address, of_class, version
+
 T = TypeVar("T")
 
 MIB = 2**20
@@ -94,7 +96,7 @@ class Memory:
             own = self._plan.clone_parameters or id(parameter) in self._plan.own or parameter.is_inference()
             data = self._copied(parameter.detach()) if own else parameter.detach()
             if issubclass(kind, nn.Parameter) and kind is not nn.Parameter:
-                made = Tensor._make_subclass(kind, data, False)
+                made = of_class(kind, data)
             else:
                 made = nn.Parameter(data, False)
         return _with_attributes(made, parameter)
@@ -110,7 +112,7 @@ class Memory:
         storage = _plain_storage(tensor)
         if storage is None or storage.nbytes() > max(BUFFER_BYTES, 4 * _bytes(tensor)):
             return tensor.clone()
-        key = storage._cdata
+        key = address(storage)
         if key not in self._storages:
             self._storages[key] = storage.clone()  # type: ignore[no-untyped-call]
         view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
@@ -124,12 +126,12 @@ def _uninitialised(tensor: Any) -> Any:
 def storage_of(tensor: Tensor) -> int | None:
     """What tells one storage from another; None where a tensor has none."""
     storage = _plain_storage(tensor)
-    return None if storage is None else storage._cdata
+    return None if storage is None else address(storage)
 
 
 def version_of(tensor: Tensor) -> int | None:
     """Counts the writes to a tensor and its views; None where they are not counted."""
-    return None if isinstance(tensor, UNINITIALISED) or tensor.is_inference() else tensor._version
+    return None if isinstance(tensor, UNINITIALISED) or tensor.is_inference() else version(tensor)
 
 
 def bytes_of(array: Any) -> int | None:

@@ -6,7 +6,6 @@ import copyreg
 import functools
 import io
 import pickle
-import sys
 import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lightning_xai.foreign.torch import compiled_from, registries, reset_metric, uncompiled
 from lightning_xai.functional.shadow import rebuild
 from lightning_xai.functional.shadow.memory import Memory, Plan, bytes_of
 
@@ -215,22 +215,20 @@ class Walk(pickle.Pickler):
         if isinstance(module, torch.jit.ScriptModule):
             raise UnshadowableError(module, "TorchScript")
         kind = type(module)
-        if kind.__name__ == "OptimizedModule":  # torch.compile's: what it wraps
-            return rebuild.same, (module._orig_mod,)
+        if (wrapped := compiled_from(module)) is not None:
+            return rebuild.same, (wrapped,)
         if kind.__name__ == "FullyShardedDataParallel":
             raise UnshadowableError(module, "FSDP, whose parameters are on several devices")
         if getattr(module, "max_norm", None) is not None and isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
             self._plan.own.add(id(module.weight))  # its forward scales rows down where they are
         state = dict(module.__dict__)
-        for registered in (state, module._modules, module._parameters, module._buffers):
+        for registered in (state, *registries(module)):
             self._walked.add(id(registered))
         self._kept.append(state)
         self._attributes.update(id(value) for value in state.values() if isinstance(value, Tensor))
-        self._buffers.update(id(value) for value in module._buffers.values() if value is not None)
-        state |= {"training": False, **({"_compiled_call_impl": None} if "_compiled_call_impl" in state else {})}
-        state |= _reset(module)
-        if isinstance(state.get("_compiler_ctx"), dict):
-            state["_compiler_ctx"] = None
+        self._buffers.update(id(value) for value in registries(module)[2].values() if value is not None)
+        # what a metric has gathered may be large, and says nothing here
+        state |= {"training": False, **uncompiled(state), **reset_metric(module)}
         return rebuild.module, (kind,), (state, rebuild.slots(module), rebuild.items(module)), None, None, rebuild.fill
 
     def _reaches(self, function: types.FunctionType) -> bool:
@@ -289,15 +287,3 @@ def is_filled(cell: types.CellType) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _reset(module: nn.Module) -> dict[str, Any]:
-    """A metric of torchmetrics enters as after its reset: what it has gathered may be large, and says nothing here."""
-    metrics = sys.modules.get("torchmetrics")
-    if metrics is None or not isinstance(module, metrics.Metric):
-        return {}
-    state: dict[str, Any] = {"_update_count": 0, "_computed": None, "_cache": None, "_is_synced": False}
-    state |= {"sync_on_compute": False, "dist_sync_on_step": False}
-    for name, default in module._defaults.items():
-        state[name] = default.detach().clone().to(module.device) if isinstance(default, Tensor) else []
-    return {name: value for name, value in state.items() if name in module.__dict__}

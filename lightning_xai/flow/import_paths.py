@@ -23,8 +23,8 @@ def plain(value: Any) -> Any:
         return value.fingerprint
     if isinstance(value, Concept):
         return value.name
-    place = value if hasattr(value, "__qualname__") else type(value)
-    return f"{place.__module__}:{place.__qualname__}"
+    definition = value if hasattr(value, "__qualname__") else type(value)
+    return f"{definition.__module__}:{definition.__qualname__}"
 
 
 def imported(setting: str, path: str, expected: str) -> Any:
@@ -42,9 +42,9 @@ def import_object(path: str) -> Any:
     """
     module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
     try:
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
+        value: Any = import_module(module)
+        for attribute in name.split("."):
+            value = getattr(value, attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"nothing can be imported from {path!r}: {error}. Write it as 'module:name'") from error
-    return found
+    return value

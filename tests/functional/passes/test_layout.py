@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lightning_xai.functional import find_layers, grad_cam, last_spatial_layer, named_layers
 from lightning_xai.functional.hooks import Call
-from lightning_xai.functional.layers.layout import Layout, recognise
+from lightning_xai.functional.passes.layout import Layout, recognise
 from tests.support import textbook_cam
 from tests.support.nets import Plain, ResNet
 

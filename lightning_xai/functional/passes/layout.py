@@ -12,21 +12,12 @@ from dataclasses import dataclass
 
 from torch import Size, Tensor, nn
 
+from lightning_xai.foreign.torch import CHANNELS_FIRST
 from lightning_xai.functional.hooks import Call
 
 Shape = Size | tuple[int, ...]
 
-_CHANNELS_FIRST = (
-    nn.modules.conv._ConvNd,
-    nn.modules.batchnorm._NormBase,
-    nn.modules.pooling._AdaptiveAvgPoolNd,
-    nn.modules.pooling._AdaptiveMaxPoolNd,
-    nn.modules.pooling._AvgPoolNd,
-    nn.modules.pooling._MaxPoolNd,
-    nn.GroupNorm,
-    nn.Upsample,
-    nn.PixelShuffle,
-)
+_CHANNELS_FIRST = (*CHANNELS_FIRST, nn.GroupNorm, nn.Upsample, nn.PixelShuffle)
 _CHANNELS_LAST = (nn.Linear, nn.Embedding, nn.MultiheadAttention, nn.TransformerEncoderLayer)
 _PREFIXES = (0, 1, 2, 4, 5)  # class, distillation and register tokens
 

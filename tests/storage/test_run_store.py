@@ -103,7 +103,7 @@ def test_a_cause_reads_the_same_for_every_file(tmp_path, monkeypatch, raised):
 def test_load_run_gives_what_was_logged(tmp_path):
     folder = tmp_path / "version_0" / "xai"
     store, probe = RunStore(folder), Probe(torch.rand(3, 3, 4, 4))
-    store.describe("grad_cam", {"class": "m:C", "settings": {}, "layers": {}, "probe": store.add_probe(probe)})
+    store.write_entry("grad_cam", {"class": "m:C", "settings": {}, "layers": {}, "probe": store.add_probe(probe)})
     store.add("grad_cam", reading(7))
     for place in (folder, tmp_path):
         run = load_run(place)
@@ -116,7 +116,7 @@ def test_load_run_says_what_is_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder xai with a manifest"):
         load_run(tmp_path)
     for version in ("a", "b"):
-        RunStore(tmp_path / version / "xai").describe("grad_cam", {})
+        RunStore(tmp_path / version / "xai").write_entry("grad_cam", {})
     with pytest.raises(FileNotFoundError, match=r"(?s)2 runs under it; name one:.*a.*b"):
         load_run(tmp_path)
 
@@ -193,7 +193,7 @@ class Opens:
 @pytest.mark.parametrize("harm", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_reading_is_left_out_and_harms_no_other(tmp_path, harm):
     store = RunStore(tmp_path)
-    store.describe("grad_cam", {"probe": None})
+    store.write_entry("grad_cam", {"probe": None})
     for step in (1, 2, 3):
         store.add("grad_cam", reading(step))
     path = tmp_path / "grad_cam" / "2-0.npz"
@@ -226,7 +226,7 @@ def test_a_run_whose_store_was_moved_goes_on_there(tmp_path):
     other.add("grad_cam", reading(1, scale=5.0))
     assert first.measured.rows["maps/auto"].amax() <= 2
     mine.add("grad_cam", reading(2))
-    mine.describe("grad_cam", {"probe": None})
+    mine.write_entry("grad_cam", {"probe": None})
     assert mine.folder == tmp_path / "xai-before-1" and [r.step for r in mine.history("grad_cam")] == [1, 2]
     assert [r.step for r in other.history("grad_cam")] == [1] and other.manifest["callbacks"] == {}
 
@@ -234,7 +234,7 @@ def test_a_run_whose_store_was_moved_goes_on_there(tmp_path):
 def test_a_manifest_that_is_damaged_while_the_run_goes_on_is_made_again(tmp_path):
     store = RunStore(tmp_path / "xai", claim(tmp_path / "xai")[0])
     (tmp_path / "xai" / "manifest.json").write_text("{")
-    store.describe("grad_cam", {"probe": None})
+    store.write_entry("grad_cam", {"probe": None})
     assert RunStore(tmp_path / "xai").run == store.run
     assert list(store.manifest["callbacks"]) == ["grad_cam"]
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai.functional.hooks import DisconnectedError, record, tapping, trace
-from lightning_xai.functional.layers.names import find_layers
+from lightning_xai.functional.layers import find_layers
 from lightning_xai.functional.passes.request import explaining, input_tensor
-from lightning_xai.tensors import select, usable
+from lightning_xai.tensors import detached, select
 
 Layers = str | nn.Module | Sequence[str | nn.Module]
 
@@ -120,7 +120,7 @@ def earlier_layer(
 def _batches(inputs: Any, batch_size: int) -> Iterator[tuple[Any, int]]:
     whole = isinstance(inputs, (Tensor, tuple, list, Mapping)) or not isinstance(inputs, Iterable)
     for given in [inputs] if whole else inputs:
-        batch = usable(given)
+        batch = detached(given)
         size = input_tensor(batch).shape[0]
         for start in range(0, size, batch_size):
             yield select(batch, slice(start, start + batch_size), size), min(batch_size, size - start)

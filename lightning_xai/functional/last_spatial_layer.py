@@ -9,8 +9,8 @@ import torch
 from torch import Size, Tensor, nn
 
 from lightning_xai.functional.hooks import Call, DisconnectedError, tapping, trace
-from lightning_xai.functional.layers.layout import Layout, recognise
-from lightning_xai.functional.layers.names import find_layers, torchscript_note
+from lightning_xai.functional.layers import find_layers, torchscript_note
+from lightning_xai.functional.passes.layout import Layout, recognise
 from lightning_xai.functional.passes.outputs import Targets
 from lightning_xai.functional.passes.request import explaining
 

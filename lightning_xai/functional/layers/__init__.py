@@ -1,1 +1,0 @@
-"""Layers: their names, where their channels and cells are, what they return."""
