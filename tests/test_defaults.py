@@ -106,8 +106,8 @@ def test_concepts(other_defaults, classifier, pool):
     sets = [torch.randn(8, 3, 12, 12) + 0.3 * (i == 0) for i in range(21)]
 
     def scores():
-        significance.student_t_quantile.cache_clear()
-        significance._gauss_legendre.cache_clear()
+        for function in vars(significance).values():
+            getattr(function, "cache_clear", lambda: None)()
         first, *others = [activations(model, part, "target")["target"] for part in sets]
         cavs = fit_cavs({"concept": first}, others, classifier=classifier, pool=pool)
         tests = [asdict(tcav(model, probes, targets, cavs, layer="target", test=test)) for test in significance.TESTS]

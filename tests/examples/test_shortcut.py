@@ -189,6 +189,7 @@ def test_a_folder_of_something_else_is_left_alone(call_example, tmp_path) -> Non
     assert kept.read_text() == "years of work"
 
 
+@pytest.mark.slow
 def test_wandb_runs_offline(run_example, tmp_path) -> None:
     done = run_example("shortcut.py", "--epochs", 1, "--images", 64, "--logger", "wandb", folder=tmp_path)
     assert done.returncode == 0, done.stderr

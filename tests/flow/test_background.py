@@ -31,6 +31,10 @@ pytestmark = [
 ]
 
 
+def workers():
+    return [thread for thread in threading.enumerate() if thread.name == "lightning_xai"]
+
+
 def test_tasks_run_in_order_in_one_other_thread():
     worker, seen = background.Worker(), []
     for number in range(50):
@@ -80,10 +84,10 @@ class Owner:
 def test_one_worker_an_owner():
     trainer = Owner()
     first = session_of(trainer).worker
-    assert session_of(trainer).worker is first
+    assert session_of(trainer).worker is first and len(workers()) == 1
     session_of(trainer).finish()
     session_of(trainer).finish()
-    assert not first._thread.is_alive()
+    assert workers() == []
     assert session_of(trainer).worker is not first
     session_of(trainer).finish()
 
@@ -111,10 +115,6 @@ def records(folder, *kinds):
     found = [Event.FromString(raw) for raw in RawEventFileLoader(str(file)).Load()]
     values = [(event.step, value) for event in found for value in event.summary.value]
     return [(v.tag, step, v.SerializeToString()) for step, v in values if v.WhichOneof("value") in kinds]
-
-
-def workers():
-    return [thread for thread in threading.enumerate() if thread.name == "lightning_xai"]
 
 
 @pytest.fixture

@@ -96,8 +96,14 @@ def comparing():
 
 def compared(folder):
     callback = comparing()
-    found = answer(fit(folder, callback), callback)
-    return {**found, "randoms": [torch.cat(parts) for parts in callback.state.sets.randoms]}
+    return answer(fit(folder, callback), callback)
+
+
+def validated(folder):
+    """Before any training, what is read says the same whatever the number of processes."""
+    validating = trainer(folder, comparing(), strategy=gloo(), devices=RANKS)
+    (metrics,) = validating.validate(classifier(), loader(8, seed=1, batch_size=2), verbose=False)
+    return {"scalars": metrics}
 
 
 def state_of(fitting):
@@ -109,11 +115,14 @@ def state_of(fitting):
     ]
 
 
+def gloo():
+    return DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
+
+
 def fit(folder, *callbacks, validation=True, ckpt_path=None, **settings):
-    strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
-    fitting = trainer(folder, *callbacks, strategy=strategy, devices=RANKS, **settings)
-    validated = loader(8, seed=1, batch_size=2) if validation else None
-    fitting.fit(classifier(), loader(16, shuffle=True), validated, ckpt_path=ckpt_path)
+    fitting = trainer(folder, *callbacks, strategy=gloo(), devices=RANKS, **settings)
+    val = loader(8, seed=1, batch_size=2) if validation else None
+    fitting.fit(classifier(), loader(16, shuffle=True), val, ckpt_path=ckpt_path)
     return fitting
 
 
@@ -199,6 +208,7 @@ SCENARIOS = {
     "capture_failing": capture_failing,
     "logger_failing": logger_failing,
     "compared": compared,
+    "validated": validated,
     "monitored": monitored,
     "masked": masked,
     "resumed": resumed,
@@ -290,13 +300,14 @@ def test_the_probe_is_the_one_of_a_single_process(ranks, tmp_path):
     assert ranks[0]["explained"]["fingerprint"] == callback.explained.fingerprint
 
 
-def test_random_sets_are_those_of_a_single_process(ranks, tmp_path):
-    alone = comparing()
-    trainer(tmp_path, alone, max_epochs=1).fit(classifier(), loader(16), loader(8, seed=1, batch_size=3))
+def test_concepts_and_random_sets_say_what_they_say_in_a_single_process(ranks, tmp_path):
+    alone = trainer(tmp_path, comparing())
+    (metrics,) = alone.validate(classifier(), loader(8, seed=1, batch_size=3), verbose=False)
+    effects = {tag: value for tag, value in metrics.items() if "/effect" in tag}
+    assert len(effects) == 3 and all(effects.values())
     for rank in ranks:
-        assert len(rank["compared"]["randoms"]) == 3
-        for one, (other,) in zip(rank["compared"]["randoms"], alone.state.sets.randoms, strict=True):
-            assert torch.equal(one, other)
+        for tag, value in effects.items():
+            assert rank["validated"]["scalars"][tag] == pytest.approx(value, rel=1e-4)
 
 
 def test_an_explanation_that_raises_on_one_rank_counts_on_none(folder, ranks):

@@ -2,7 +2,6 @@
 
 import gc
 import warnings
-import weakref
 from functools import cache
 
 import pytest
@@ -14,8 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_xai import TCAV, AttentionMaps, Concept, GradCAM, Probe, Saliency
-from lightning_xai.flow import shadows
-from lightning_xai.flow.session import session_of
+from tests.support import shadows
+from tests.support.hooks import hooks_of
 from tests.support.photograph import changed, photograph
 from tests.support.training import NoPictures
 from tests.support.traps import Trapped, trap
@@ -295,7 +294,7 @@ def test_training_is_the_same(tmp_path, plain, name, validates):
 
 @pytest.mark.parametrize("name", LASTING)
 def test_without_the_shadow_it_would_not_be(tmp_path, plain, monkeypatch, name):
-    monkeypatch.setattr(shadows.Shadows, "_current_snapshot", lambda *_: None)
+    shadows.take_away(monkeypatch)
     # of the maps alone: other callbacks may add further differences
     explained = trained(tmp_path, TRAPS[name], [GradCAM(layers="net.features", probe_size=4)])
     assert differing(plain(name, validates=True), explained)
@@ -436,7 +435,7 @@ def test_an_interrupt_in_the_pass_ends_the_run_and_changes_nothing(tmp_path):
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         trained(tmp_path, make, [callback], max_epochs=5)
     assert all(p.requires_grad for p in models[0].parameters())
-    assert not models[0].net.features._forward_hooks
+    assert hooks_of(models[0]) == {}
 
 
 @pytest.mark.parametrize("how", ["a bound method", "a closure"])
@@ -487,27 +486,17 @@ def test_a_forward_that_writes_to_its_input_is_shown_the_same_samples_each_time(
 
 
 def test_no_shadow_is_kept(tmp_path, monkeypatch):
-    made = []
-    shadow = shadows.Snapshot.shadow
-
-    def watched(self):
-        found = shadow(self)
-        made.append(weakref.ref(found[0]))
-        return found
-
-    monkeypatch.setattr(shadows.Snapshot, "shadow", watched)
-
     class After(pl.Callback):
-        snapshots = 0
+        left = 0
 
         def on_validation_epoch_end(self, trainer, pl_module):
-            self.snapshots += session_of(trainer).shadows._snapshot is not None
+            gc.collect()
+            self.left += sum(ref() is not None for ref in own)
 
-    after = After()
+    own, after = shadows.watch(monkeypatch), After()
     trained(tmp_path, Lit, [*everyone(on_error="raise"), after])
-    gc.collect()
-    assert len(made) == 8 and [ref() for ref in made] == [None] * 8
-    assert after.snapshots == 0
+    assert len(own) >= 8 * len(list(Lit().parameters()))
+    assert after.left == 0
 
 
 def test_a_model_that_writes_to_its_parameters_is_said_so_once(tmp_path, caplog):

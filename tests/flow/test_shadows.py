@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_xai import GradCAM
-from lightning_xai.flow import reader, shadows
-from lightning_xai.flow.session import session_of
+from lightning_xai.flow import reader
+from tests.support import shadows
 from tests.support.classifier import Classifier
 from tests.support.data import CLASSES, loader
 from tests.support.photograph import changed, photograph
@@ -158,11 +158,6 @@ def explains(**settings: Any) -> GradCAM:
     return GradCAM(layers="backbone", probe_size=4, background=False, **{"on_error": "raise", **settings})
 
 
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guard alone, on the model itself."""
-    monkeypatch.setattr(shadows.Shadows, "_current_snapshot", lambda *_: None)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_is_the_same(tmp_path: Any, kind: Any) -> None:
     callback = explains()
@@ -172,7 +167,7 @@ def test_training_is_the_same(tmp_path: Any, kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_the_shadow_it_would_not_be(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
-    alone(monkeypatch)
+    shadows.take_away(monkeypatch)
     assert trained(tmp_path, kind) != trained(tmp_path, kind, explains())
 
 
@@ -210,7 +205,7 @@ def test_nothing_that_can_be_reached_is_changed(tmp_path: Any, places: list[str]
 def test_the_guard_alone_would_change_it(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, places: list[str], kind: Any
 ) -> None:
-    alone(monkeypatch)
+    shadows.take_away(monkeypatch)
     trained(tmp_path, kind, explains())
     assert places != []
 
@@ -232,26 +227,22 @@ class Remembered(Net):
 @pytest.fixture
 def tensors(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:
     """All that the shadows of a test own."""
-    found: list[weakref.ref[Tensor]] = []
-    shadow = shadows.Snapshot.shadow
+    return shadows.watch(monkeypatch)
 
-    def watched(self: Any) -> Any:
-        made = shadow(self)
-        found.extend(map(weakref.ref, (*made[0].parameters(), *made[0].buffers())))
-        return made
 
-    monkeypatch.setattr(shadows.Snapshot, "shadow", watched)
-    return found
+def alive(tensors: list[weakref.ref[Tensor]]) -> int:
+    gc.collect()
+    return sum(ref() is not None for ref in tensors)
 
 
 class After(pl.Callback):
-    """Looks behind all explanations whether a snapshot is still there."""
+    """Looks behind all explanations what is still there of the shadows."""
 
-    def __init__(self) -> None:
-        self.snapshots = 0
+    def __init__(self, tensors: list[weakref.ref[Tensor]]) -> None:
+        self.tensors, self.left = tensors, 0
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.snapshots += session_of(trainer).shadows._snapshot is not None
+        self.left += alive(self.tensors)
 
 
 def fails(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -264,15 +255,13 @@ def fails(model: nn.Module, inputs: Tensor) -> Tensor:
 def test_no_tensor_of_a_shadow_is_left(
     tmp_path: Any, tensors: list[weakref.ref[Tensor]], kind: Any, forward: Any
 ) -> None:
-    after, callbacks = After(), [explains(on_error="warn", forward=forward, name=name) for name in "ab"]
+    after, callbacks = After(tensors), [explains(on_error="warn", forward=forward, name=name) for name in "ab"]
     if forward is None:
         trained(tmp_path, kind, *callbacks, after)
     else:
         with pytest.warns(RuntimeWarning, match="in the pass"):
             trained(tmp_path, kind, *callbacks, after)
-    gc.collect()
-    assert tensors and [ref for ref in tensors if ref() is not None] == []
-    assert after.snapshots == 0
+    assert tensors and alive(tensors) == after.left == 0
 
 
 def test_no_tensor_of_a_shadow_is_left_after_an_interrupt(tmp_path: Any, tensors: list[weakref.ref[Tensor]]) -> None:
@@ -284,9 +273,7 @@ def test_no_tensor_of_a_shadow_is_left_after_an_interrupt(tmp_path: Any, tensors
     fits = trainer(tmp_path, explains(forward=interrupted), logger=False)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         fits.fit(model, *loaders())
-    gc.collect()
-    assert tensors and [ref for ref in tensors if ref() is not None] == []
-    assert session_of(fits).shadows._snapshot is None
+    assert tensors and alive(tensors) == 0
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 

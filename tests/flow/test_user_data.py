@@ -168,12 +168,12 @@ def test_randoms_that_cannot_be_copied_are_refused_with_the_way_out(tmp_path):
     refused(tmp_path, match, tcav(randoms=OfWorkers(40), on_error="warn"))
 
 
-def test_plain_tensors_of_a_dataset_are_not_copied():
+def test_plain_tensors_of_a_dataset_are_not_copied(tmp_path):
     pool = TensorDataset(images(40))
     callback = tcav(randoms=pool)
     pool.held = lambda: None  # could not be pickled
-    callback.resolve(classifier())
-    assert len(callback.state.random_probes) == 4
+    fit(tmp_path, callback, max_epochs=1)
+    assert len(shared_of(tmp_path)) == 1
 
 
 def test_a_copy_has_a_limit():

@@ -15,6 +15,7 @@ from lightning_xai.functional import (
 )
 from lightning_xai.functional.attention import fused
 from tests.support.attention_nets import WEIGHINGS, Additive, SelfAttention, Stack, Windows, transformer
+from tests.support.hooks import hooks_of
 from tests.support.textbook_attention import recorded, textbook
 
 
@@ -222,10 +223,10 @@ def test_the_output_is_what_it_was_and_nothing_stays_behind() -> None:
         outputs: list[Tensor] = []
         attention_maps(net, x, forward=lambda x, net=net, outputs=outputs: outputs.append(net(x)))
         assert torch.equal(outputs[0], expected)
-        assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+        assert hooks_of(net) == {}
         with pytest.raises(RuntimeError, match="boom"):
             attention_maps(net, x, forward=lambda x, net=net: (net(x), exec("raise RuntimeError('boom')")))
-        assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+        assert hooks_of(net) == {}
 
 
 def test_a_second_call_has_a_number() -> None:

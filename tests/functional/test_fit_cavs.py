@@ -54,7 +54,7 @@ def test_equals_scikit_learn(name: str, cost: float, shape: tuple[int, ...]) -> 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_accuracy_is_that_of_refits_without_the_example(name: str) -> None:
-    concepts, randoms = sets((24, 15), 2, shape=(2, 5, 5))
+    concepts, randoms = sets((14, 9), 2, shape=(2, 5, 5))
     cavs = fit_cavs(concepts, randoms, classifier=name, replicates=0)
     for i, concept in enumerate(concepts.values()):
         for j, random in enumerate(randoms):

@@ -13,6 +13,7 @@ from lightning_xai.functional import saliency
 from lightning_xai.functional.passes.explained import channel_dimension
 from tests.support.attention_nets import Additive, Stack, transformer
 from tests.support.attributions import CASES, TARGETS, Sequence, Two, case, mlp, seeded
+from tests.support.hooks import hooks_of
 from tests.support.nets import ChannelsLast, Plain, Text
 
 exactly = partial(assert_close, rtol=0, atol=0)
@@ -223,7 +224,7 @@ def test_the_model_is_left_as_it_was(name):
     exactly([p.grad for p in model.parameters()], gradients)
     assert all(module.training for module in model.modules())
     assert all(p.requires_grad for p in model.parameters())
-    assert not any(module._forward_hooks for module in model.modules())
+    assert hooks_of(model) == {}
 
 
 def test_no_hook_stays_on_an_embedding():
@@ -231,7 +232,7 @@ def test_no_hook_stays_on_an_embedding():
     saliency(text, torch.randint(0, 20, (3, 4)))
     with pytest.raises(IndexError):
         saliency(text, torch.randint(0, 20, (3, 4)), 99)
-    assert not any(module._forward_hooks for module in text.modules())
+    assert hooks_of(text) == {}
 
 
 def test_forward_is_used_in_place_of_the_call():

@@ -12,6 +12,7 @@ from lightning_xai.functional.concepts.directions import CAVs, Sensitivities
 from lightning_xai.functional.fit_cavs import fit_cavs
 from lightning_xai.functional.tcav import TCAVScores, score_concepts, tcav
 from tests.support import textbook_cav
+from tests.support.hooks import hooks_of
 from tests.support.nets import ChannelsLast, Deep, Plain, ResNet, Text, ViT
 
 # net, layer, shape of the input
@@ -303,7 +304,7 @@ def test_the_model_is_left_as_it_was() -> None:
     with torch.inference_mode():
         tcav(model, inputs, targets, cavs, layer=layer)
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
-    assert all(module.training and not module._forward_hooks for module in model.modules())
+    assert hooks_of(model) == {} and all(module.training for module in model.modules())
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert torch.equal(random, torch.get_rng_state())
 

@@ -34,44 +34,49 @@ def namespace(request):
 
 
 @pytest.fixture(params=["", "mine"])
-def board(request, namespace, tmp_path):
-    return namespace.loggers.TensorBoardLogger(tmp_path, prefix=request.param)
+def prefix(request):
+    return request.param
 
 
-def test_tensorboard_pictures_are_those_drawn(board):
+@pytest.fixture
+def board(prefix, namespace, tmp_path):
+    return namespace.loggers.TensorBoardLogger(tmp_path, prefix=prefix)
+
+
+def test_tensorboard_pictures_are_those_drawn(board, prefix):
     report = make_report()
     open_run(board, make_opening())
     log_report(board, report, 17)
     board.finalize("success")
     found = read_events(board.log_dir)
-    prefix = "mine-" if board._prefix else ""
-    assert sorted(found.Tags()["images"]) == sorted(prefix + tag for tag in report.pictures)
+    before = f"{prefix}-" if prefix else ""
+    assert sorted(found.Tags()["images"]) == sorted(before + tag for tag in report.pictures)
     for tag, picture in report.pictures.items():
-        (image,) = found.Images(prefix + tag)
+        (image,) = found.Images(before + tag)
         assert image.step == 17
         assert torch.equal(pixels(image.encoded_image_string), draw(picture))
     assert not found.Tags()["scalars"]
 
 
-def test_tensorboard_layout(board):
+def test_tensorboard_layout(board, prefix):
     from tensorboard.plugins.custom_scalar import layout_pb2
 
     open_run(board, make_opening())
     board.finalize("success")
     (layout,) = read_events(board.log_dir).Tensors("custom_scalars__config__")
     (category,) = layout_pb2.Layout.FromString(layout.tensor_proto.string_val[0]).category
-    prefix = "mine-" if board._prefix else ""
+    before = f"{prefix}-" if prefix else ""
     lines, band = category.chart
     assert (category.title, lines.title, band.title) == ("xai", "drift", "striped")
     (pattern,) = lines.multiline.tag
     # TensorBoard's plugin matches with `re.match`.
-    assert re.match(pattern, f"{prefix}xai/grad_cam/backbone.layer4/drift")
-    assert not re.match(pattern, f"{prefix}xai/grad_cam/backboneXlayer4/drift")
-    assert not re.match(pattern, f"{prefix}xai/grad_cam/backbone.layer4/drift_more")
+    assert re.match(pattern, f"{before}xai/grad_cam/backbone.layer4/drift")
+    assert not re.match(pattern, f"{before}xai/grad_cam/backboneXlayer4/drift")
+    assert not re.match(pattern, f"{before}xai/grad_cam/backbone.layer4/drift_more")
     (series,) = band.margin.series
-    assert series.value == f"{prefix}xai/t/a.b/effect"
-    assert series.lower == f"{prefix}xai/t/a.b/effect_lower"
-    assert series.upper == f"{prefix}xai/t/a.b/effect_upper"
+    assert series.value == f"{before}xai/t/a.b/effect"
+    assert series.lower == f"{before}xai/t/a.b/effect_lower"
+    assert series.upper == f"{before}xai/t/a.b/effect_upper"
 
 
 def test_tensorboard_probe_card(board):

@@ -9,6 +9,7 @@ from torch.nn.modules import module as module_globals
 
 from tests.support.classifier import classifier
 from tests.support.data import loader
+from tests.support.hooks import KINDS, hooks_of
 from tests.support.training import NoPictures, trainer
 
 
@@ -44,7 +45,6 @@ class Recorder(pl.Callback):
 
 def state(model):
     """All that belongs to the model, and to the process around it, by name."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     _, keys, position, *gauss = numpy.random.get_state()  # noqa: NPY002
     return {
         "weights": [p.detach().clone() for p in model.parameters()],
@@ -52,8 +52,8 @@ def state(model):
         "buffers": [b.clone() for b in model.buffers()],
         "requires_grad": [p.requires_grad for p in model.parameters()],
         "training flags": [module.training for module in model.modules()],
-        "hooks": [sum(len(getattr(module, kind)) for kind in hooks) for module in model.modules()],
-        "global hooks": [len(getattr(module_globals, f"_global{kind}")) for kind in hooks],
+        "hooks": hooks_of(model),
+        "global hooks": [len(getattr(module_globals, f"_global{kind}")) for kind in KINDS],
         "own attributes": [sorted(vars(module)) for module in model.modules()],
         "torch RNG": torch.get_rng_state(),
         "numpy RNG": [keys.tolist(), position, gauss],

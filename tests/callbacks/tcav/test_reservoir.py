@@ -1,37 +1,34 @@
 """Random samples of the batches that pass by: uniform, different, independent of ranks, detached from the batches."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from lightning_xai import Probe
 from lightning_xai.callbacks.tcav.reservoir import Reservoir
+from tests.support.alive import alive
 
 
-class Ranks:
-    """A strategy that broadcasts between reservoirs of this process, as their merges ask for it in turn."""
+def merged(reservoirs):
+    """What each rank has after a merge, each in a thread of its own; a rank that broadcasts less hangs the others."""
+    everyone, sent = Barrier(len(reservoirs), timeout=20), []
 
-    def __init__(self, reservoirs):
-        self.reservoirs = reservoirs
+    def merge(rank):
+        def broadcast(content, src):
+            if rank == src:
+                sent.append(content)
+            everyone.wait()
+            received = sent[-1]
+            everyone.wait()
+            return received
 
-    def merged(self):
-        sent = {rank: [] for rank in range(len(self.reservoirs))}
-        # each rank alone first, to learn what it would send
-        for rank, reservoir in enumerate(self.reservoirs):
-            sent[rank].append({key: sample.fingerprint for key, sample in reservoir._samples.items()})
-        results = []
-        for reservoir in self.reservoirs:
-            calls = iter(range(2 * len(self.reservoirs)))
+        return reservoirs[rank].merge(SimpleNamespace(strategy=SimpleNamespace(broadcast=broadcast)))
 
-            def broadcast(held, src, calls=calls):
-                if next(calls) < len(self.reservoirs):
-                    return sent[src][0]
-                return self.reservoirs[src]._samples
-
-            trainer = SimpleNamespace(strategy=SimpleNamespace(broadcast=broadcast))
-            results.append([sample.inputs.item() for sample in reservoir.merge(trainer)])
-        assert all(result == results[0] for result in results)
-        return results[0]
+    with ThreadPoolExecutor(len(reservoirs)) as pool:
+        return list(pool.map(merge, range(len(reservoirs))))
 
 
 def drawn(values, size=6, seed=0, ranks=1, batch_size=5):
@@ -40,8 +37,9 @@ def drawn(values, size=6, seed=0, ranks=1, batch_size=5):
     for rank, reservoir in enumerate(reservoirs):
         for part in torch.tensor(values[rank::ranks]).float()[:, None].split(batch_size):
             reservoir.add((part, torch.zeros(len(part), dtype=torch.long)))
-            assert len(reservoir._samples) <= size
-    return Ranks(reservoirs).merged()
+    first, *others = [[sample.inputs.item() for sample in samples] for samples in merged(reservoirs)]
+    assert all(other == first for other in others)
+    return first
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 7])
@@ -75,13 +73,20 @@ def test_what_is_kept_shares_no_memory_with_the_batch_and_can_be_differentiated(
     with torch.inference_mode():
         batch = torch.ones(64, 3, 8, 8) * torch.arange(64).view(-1, 1, 1, 1)
         reservoir.add((batch, torch.arange(64)))
-        values = {sample.inputs[0, 0, 0, 0].item() for sample in reservoir._samples.values()}
         batch.zero_()
-    assert {sample.inputs[0, 0, 0, 0].item() for sample in reservoir._samples.values()} == values
-    for sample in reservoir._samples.values():
+    (samples,) = merged([reservoir])
+    assert len({sample.inputs[0, 0, 0, 0].item() for sample in samples}) == 2
+    for sample in samples:
         assert sample.prepared
         assert not sample.inputs.is_inference()
         assert sample.inputs.untyped_storage().nbytes() == sample.inputs.numel() * 4
+
+
+def test_no_more_samples_are_kept_than_are_drawn():
+    reservoir, before = Reservoir(6, seed=0), alive(Probe)
+    for _ in range(20):
+        reservoir.add((torch.randn(5, 3), torch.arange(5)))
+    assert alive(Probe) - before <= 6
 
 
 def test_no_random_stream_moves():

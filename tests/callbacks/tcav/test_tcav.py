@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
@@ -21,10 +22,12 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from lightning_xai import TCAV, Concept, Probe, load_run
 from lightning_xai.compare.earlier import revive
 from lightning_xai.report import Curves
+from tests.support.alive import alive
 from tests.support.classifier import Augmented, Classifier, classifier
 from tests.support.concepts import LAYER, TAG, Seen, bright, fit, images, refused, shared_of, tcav
 from tests.support.data import CLASSES, SIZE, Samples, loader
 from tests.support.events import events, read_events
+from tests.support.probes import make_probe
 from tests.support.recorder import assert_same, recording
 from tests.support.training import NoPictures, seeded, trainer
 
@@ -237,18 +240,20 @@ def test_random_sets_are_of_the_epoch_that_is_validated_first_also_beside_a_give
 
 
 def test_no_more_samples_are_kept_than_the_sets_take(tmp_path):
-    class Watching(TCAV):
-        most = 0
+    class Watching(pl.Callback):
+        counts = ()
 
-        def on_validation_batch_end(self, trainer, pl_module, *args, **kwargs):
-            self.most = max(self.most, len(self.state.reservoir._samples) if self.state.reservoir else 0)
+        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+            if batch_idx == 19:
+                self.counts = (*self.counts, alive(Probe) - before)
 
-    base = tcav(concepts=[Concept("bright", bright(3))])
-    callback = Watching(**{f: getattr(base, f) for f in ("concepts", "layers", "classes", "random_sets", "on_error")})
-    fit(tmp_path, callback, val=loader(40, seed=1))
-    assert callback.most == 12
-    assert callback.state.reservoir is None
-    assert callback.state.random_probes is None
+    before, watching = alive(Probe), Watching()
+    callback = tcav(concepts=[Concept("bright", bright(3))], probe=make_probe(12))
+    fit(tmp_path, watching, callback, val=loader(80, seed=1))
+    probes = 3  # as it is given, its samples of the two classes, and as it is read
+    first, second = watching.counts
+    assert first <= 12 + probes
+    assert second <= probes, "the sets are drawn"
 
 
 def test_a_monitor_that_looks_before_any_validation_waits_for_random_samples(tmp_path):

@@ -16,6 +16,7 @@ from lightning_xai.functional import grad_cam, hooks, inspecting, last_spatial_l
 from lightning_xai.functional.grad_cam import VARIANTS
 from lightning_xai.functional.passes import guard
 from tests.support import textbook_cam
+from tests.support.hooks import hooks_of
 from tests.support.nets import Deep, Plain, ResNet
 
 np = pytest.importorskip("numpy")
@@ -61,7 +62,7 @@ def state(model: nn.Module) -> dict[str, Any]:
         "values": {name: t.tolist() for name, t in tensors.items()},
         "requires_grad": {name: t.requires_grad for name, t in tensors.items()},
         "grads": {n: (id(p.grad), None if p.grad is None else p.grad.tolist()) for n, p in model.named_parameters()},
-        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for m in model.modules()],
+        "hooks": [hooks_of(model), ["forward" in vars(m) for m in model.modules()]],
         "rng": (torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()),
         "flags": (
             torch.is_grad_enabled(),
