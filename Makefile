@@ -47,10 +47,12 @@ lint: $(VENV)/.dev
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/grad_cam.py
+	$(BIN)/python benchmarks/masked.py
 	$(BIN)/python benchmarks/held.py
 	$(BIN)/python benchmarks/history.py
 	$(BIN)/python benchmarks/tcav.py
 	$(BIN)/python benchmarks/attention.py
+	$(BIN)/python benchmarks/attributions.py
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -48,10 +48,10 @@ def split_batch(batch: Any, labels: Callable[[Any], Tensor] | None = None) -> tu
     Entries of a mapping that have no N samples are left out.
     """
     key = label_key(batch)
-    found = labels(batch) if labels is not None else None if key is None else batch[key]
+    targets = labels(batch) if labels is not None else None if key is None else batch[key]
     if labels is not None:
-        check_targets(found, None)
-    classes = found if _are_classes(found) else None
+        check_targets(targets, None)
+    classes = targets if _are_classes(targets) else None
     if isinstance(batch, Mapping):
         entries = {name: value for name, value in batch.items() if name != key and tensors(value)}
         inputs = _of_one_size(entries, None if classes is None else len(classes))
@@ -65,11 +65,13 @@ def split_batch(batch: Any, labels: Callable[[Any], Tensor] | None = None) -> tu
 def _of_one_size(entries: dict[Any, Any], labelled: int | None) -> dict[Any, Any]:
     """The entries with as many samples as there are labels, else as the first of them has; then the numbers."""
     sizes = {name: _sizes(value) for name, value in entries.items()}
-    known = [size for held in sizes.values() if len(held) == 1 for size in held if size is not None]
+    known = [size for of_entry in sizes.values() if len(of_entry) == 1 for size in of_entry if size is not None]
     size = labelled if labelled in known else next(iter(known), None)
     if size is None:
         return entries
-    return {name: entries[name] for kept in ({size}, set()) for name, held in sizes.items() if held == kept}
+    batched = [name for name, of_entry in sizes.items() if of_entry == {size}]
+    numbers = [name for name, of_entry in sizes.items() if not of_entry]
+    return {name: entries[name] for name in batched + numbers}
 
 
 def _sizes(tree: Any) -> set[int | None]:
@@ -83,17 +85,17 @@ def join_batch(inputs: Inputs, targets: Tensor, structure: Any) -> Any:
     if key is None:
         return inputs
     if isinstance(structure, Mapping):
-        named = inputs if isinstance(inputs, Mapping) else {_place(structure, key, inputs): inputs}
+        named = inputs if isinstance(inputs, Mapping) else {_input_key(structure, key, inputs): inputs}
         return {**named, key: targets}
     return type(structure)((inputs, targets)) if type(structure) in (tuple, list) else (inputs, targets)
 
 
-def _place(structure: Mapping[Any, Any], key: Any, inputs: Inputs) -> Any:
-    """The entry that is most like these inputs, the first of several; None without any."""
+def _input_key(structure: Mapping[Any, Any], label: Any, inputs: Inputs) -> Any:
+    """The key of the entry that is most like these inputs, the first of several; None without any."""
     shape = inputs.shape if isinstance(inputs, Tensor) else ()
-    tensor = {name: value for name, value in structure.items() if name != key and isinstance(value, Tensor)}
+    entries = {name: value for name, value in structure.items() if name != label and isinstance(value, Tensor)}
     return max(
-        tensor, key=lambda name: (tensor[name].shape[1:] == shape[1:], tensor[name].ndim == len(shape)), default=None
+        entries, key=lambda name: (entries[name].shape[1:] == shape[1:], entries[name].ndim == len(shape)), default=None
     )
 
 
@@ -143,13 +145,13 @@ def _are_classes(labels: Any) -> bool:
 def check_targets(targets: Any, n: int | None) -> None:
     """Raises TypeError for what is no class indices (N,), ValueError where there are not ``n`` of them."""
     if not _are_classes(targets):
-        given = (
+        kind = (
             f"a {targets.dtype} tensor of shape {tuple(targets.shape)}"
             if isinstance(targets, Tensor)
             else f"a {type(targets).__name__}"
         )
         raise TypeError(
-            f"the targets are {given}, expected class indices: a whole-number tensor of shape (N,). "
+            f"the targets are {kind}, expected class indices: a whole-number tensor of shape (N,). "
             "For other tasks leave them out and give the callback target=, a function of the model's output"
         )
     if n is not None and len(targets) != n:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_xai.batches import Inputs
-from lightning_xai.example_sources.folders import IMAGES, images_in, load_image, transform_like
+from lightning_xai.example_sources.folders import IMAGES, images_in, load_image, transform_of
 from lightning_xai.example_sources.indexed import examples_at, has_index
 from lightning_xai.example_sources.patterns import drawn
 from lightning_xai.probe import Probe
@@ -69,10 +69,10 @@ class Concept:
         folder = Path(path)
         if images_in(folder):
             return [folder]
-        parts = sorted(part for part in folder.glob("*") if part.is_dir() and images_in(part))
-        if not parts:
+        folders = sorted(inner for inner in folder.glob("*") if inner.is_dir() and images_in(inner))
+        if not folders:
             raise FileNotFoundError(f"{folder} holds no images, nor folders of images ({', '.join(IMAGES)})")
-        return parts
+        return folders
 
     @classmethod
     def from_folder(
@@ -102,10 +102,10 @@ class Concept:
                 f"{folder} holds images, and a model sees them normalised: give transform= (the validation transform) "
                 "or like= (a Probe with mean and std), or the concept would be silently wrong"
             )
-        make = transform if transform is not None else transform_like(like)  # type: ignore[arg-type]
+        make = transform if transform is not None else transform_of(like)  # type: ignore[arg-type]
         prepared = transform is None and like is not None and like.prepared
         concepts = [
-            cls(part.name, torch.stack([load_image(file, make) for file in images_in(part)]), prepared=prepared)
-            for part in cls.folders_in(folder)
+            cls(inner.name, torch.stack([load_image(file, make) for file in images_in(inner)]), prepared=prepared)
+            for inner in cls.folders_in(folder)
         ]
         return concepts[0] if images_in(folder) else concepts

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from html import escape
 
 from lightning_xai.compare.reported import report_of
+from lightning_xai.pictures import Filmstrip, Picture
 from lightning_xai.reading import Reading
 from lightning_xai.render import data_url, draw
-from lightning_xai.report import Filmstrip, Picture, Report
+from lightning_xai.report import Report
 from lightning_xai.storage.described import Unknown
 from lightning_xai.stored_run import StoredRun, read_run
 
@@ -42,15 +43,15 @@ class ShownReading(Reading):
         return report_of(self.run, self.name, until)
 
     def _repr_html_(self) -> str:
-        return _or_why(self._drawn)
+        return _or_why(self._html)
 
-    def _drawn(self) -> str:
+    def _html(self) -> str:
         report = self.report()
-        shown = {tag: picture for tag, picture in report.pictures.items() if not isinstance(picture, Filmstrip)}
+        pictures = {tag: picture for tag, picture in report.pictures.items() if not isinstance(picture, Filmstrip)}
         numbers = "".join(
             f"<tr><td>{escape(tag)}</td><td>{value:.4g}</td></tr>" for tag, value in report.scalars.items()
         )
-        return f"{_drawn(shown)}<table>{numbers}</table>"
+        return f"{_figures(pictures)}<table>{numbers}</table>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,18 +81,18 @@ def load_run(path: str | os.PathLike[str]) -> ShownRun:
     if run.unreadable:
         warnings.warn("\n".join(run.unreadable), RuntimeWarning, stacklevel=2)
     readings: dict[str, list[Reading]] = {}
-    for name, plain in run.readings.items():
+    for name, stored in run.readings.items():
         history: list[ShownReading] = []
         history.extend(
             ShownReading(r.epoch, r.step, r.measured, r.index, r.scalars, name=name, run=run, history=history)
-            for r in plain
+            for r in stored
         )
         readings[name] = list(history)
     return ShownRun(run.folder, run.callbacks, run.probes, readings, unreadable=run.unreadable)
 
 
 def _latest(reading: ShownReading) -> str:
-    return _or_why(lambda: _drawn(reading.report().pictures))
+    return _or_why(lambda: _figures(reading.report().pictures))
 
 
 def _or_why(html: Callable[[], str]) -> str:
@@ -102,11 +103,11 @@ def _or_why(html: Callable[[], str]) -> str:
         return f"<p>{escape(str(error) or type(error).__name__)}</p>"
 
 
-def _drawn(pictures: Mapping[str, Picture]) -> str:
-    return "".join(_image(tag, picture) for tag, picture in pictures.items())
+def _figures(pictures: Mapping[str, Picture]) -> str:
+    return "".join(_figure(tag, picture) for tag, picture in pictures.items())
 
 
-def _image(tag: str, picture: Picture) -> str:
+def _figure(tag: str, picture: Picture) -> str:
     if isinstance(picture, Unknown):
         return f"<p>{escape(tag)}: a {escape(picture.kind)}, which its own package draws</p>"
     tag = escape(tag)

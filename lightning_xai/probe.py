@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_xai.batches import Inputs, check_targets, collated, is_dense, kind_of, split_batch
+from lightning_xai.normalisation import check_channels, pixels
 from lightning_xai.tensors import map_tensors, tensors
 
 
@@ -82,18 +82,8 @@ class Probe:
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std belong together: give both or none")
         for name in ("mean", "std"):
-            self._check_channels(name)
-
-    def _check_channels(self, name: str) -> None:
-        values, image = getattr(self, name), self.image
-        if values is None:
-            return
-        given = len(per_channel(name, values))
-        # a grey image may be shown in the colours that it was normalised for
-        if image is not None and given not in {1, image.shape[1]} and (given, image.shape[1]) != (3, 1):
-            raise ValueError(
-                f"{name} has {given} values for images of {image.shape[1]} channels: give one a channel, or one for all"
-            )
+            if getattr(self, name) is not None:
+                check_channels(name, getattr(self, name), self.image)
 
     def _check_mask(self, name: str, mask: Tensor, n: int) -> None:
         image = self.image
@@ -162,8 +152,7 @@ class Probe:
     def fingerprint(self) -> str:
         """16 hex digits, the same for the same inputs and targets on every machine."""
         digest = hashlib.sha256()
-        held = [self.inputs, {} if self.targets is None else {"targets": self.targets}]
-        for tensor in tensors(held):
+        for tensor in tensors([self.inputs, {} if self.targets is None else {"targets": self.targets}]):
             flat = tensor.detach().cpu().contiguous().flatten()
             digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(flat.view(torch.uint8).numpy().tobytes())
@@ -179,21 +168,7 @@ class Probe:
 
         Without ``mean`` and ``std``, values outside [0, 1] are stretched by one range for all samples.
         """
-        image = self.image
-        if image is None:
-            return None
-        image = image.detach().cpu()
-        if image.dtype == torch.uint8:
-            shown = image
-        else:
-            shown = image.float()
-            if self.mean is not None and self.std is not None:
-                mean, std = (shown.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
-                shown = shown * std + mean
-            elif shown.min() < 0 or shown.max() > 1:
-                shown = (shown - shown.min()) / (shown.max() - shown.min()).clamp_min(1e-12)
-            shown = (shown.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
-        return shown.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
+        return None if self.image is None else pixels(self.image, self.mean, self.std)
 
     def label(self, index: int) -> str:
         """The name of a class index; the index itself where it has no name."""
@@ -219,14 +194,14 @@ class Probe:
 
     def __getitem__(self, index: slice | Sequence[int]) -> Probe:
         """The samples at ``index``, in its order."""
-        chosen = range(len(self))[index] if isinstance(index, slice) else index
-        keep = torch.tensor(list(chosen), dtype=torch.long, device="cpu")
+        indices = range(len(self))[index] if isinstance(index, slice) else index
+        rows = torch.tensor(list(indices), dtype=torch.long, device="cpu")
         return replace(
             self,
-            inputs=map_tensors(self.inputs, lambda t: t[keep.to(t.device)] if t.ndim else t),
-            targets=None if self.targets is None else self.targets[keep.to(self.targets.device)],
-            masks=None if self.masks is None else {name: m[keep] for name, m in self.masks.items()},
-            tokens=None if self.tokens is None else [self.tokens[i] for i in keep.tolist()],
+            inputs=map_tensors(self.inputs, lambda t: t[rows.to(t.device)] if t.ndim else t),
+            targets=None if self.targets is None else self.targets[rows.to(self.targets.device)],
+            masks=None if self.masks is None else {name: m[rows] for name, m in self.masks.items()},
+            tokens=None if self.tokens is None else [self.tokens[i] for i in rows.tolist()],
             positions=None,  # type: ignore[arg-type]
         )
 
@@ -238,21 +213,6 @@ class Probe:
     def pairs(self) -> Tensor:
         """(N, 2) which sample and which of its scores each row of a measurement is of: one score a sample."""
         return torch.stack([self.positions, torch.zeros_like(self.positions)], 1)
-
-
-def per_channel(name: str, values: Any) -> list[float]:
-    """The numbers of ``mean`` or ``std``; one alone is for all channels.
-
-    Raises:
-        ValueError: for anything but finite numbers.
-    """
-    try:
-        numbers: list[float] = torch.as_tensor(values, dtype=torch.float64, device="cpu").flatten().tolist()
-    except (TypeError, ValueError, RuntimeError):
-        numbers = []
-    if not numbers or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{name}={values!r} is unknown: give finite numbers, one a channel")
-    return numbers
 
 
 def _plain(tree: Any) -> Any:

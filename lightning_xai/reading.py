@@ -27,8 +27,10 @@ class Measured:
     kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        held = (self.rows, self.shared, self.kept)
-        return f"Measured({', '.join(f'{key} {tuple(tensor.shape)}' for part in held for key, tensor in part.items())})"
+        parts = (self.rows, self.shared, self.kept)
+        return (
+            f"Measured({', '.join(f'{key} {tuple(tensor.shape)}' for part in parts for key, tensor in part.items())})"
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

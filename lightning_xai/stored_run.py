@@ -35,8 +35,8 @@ class StoredRun:
     unreadable: Sequence[str] = field(default=(), kw_only=True)
 
     def __repr__(self) -> str:
-        held = ", ".join(f"{len(readings)} readings of {name}" for name, readings in self.readings.items())
-        return f"StoredRun({str(self.folder)!r}, {held or 'no readings'})"
+        counts = ", ".join(f"{len(readings)} readings of {name}" for name, readings in self.readings.items())
+        return f"StoredRun({str(self.folder)!r}, {counts or 'no readings'})"
 
 
 def read_run(path: str | os.PathLike[str]) -> StoredRun:
@@ -48,20 +48,20 @@ def read_run(path: str | os.PathLike[str]) -> StoredRun:
     """
     root = Path(path)
     # of a run with a logger, and of one without
-    below = [path.parent for place in ("xai", "xai/version_*") for path in root.glob(f"**/{place}/{MANIFEST}")]
-    found = [root] if (root / MANIFEST).exists() else sorted(below)
-    if len(found) != 1:
-        choice = "\n".join(f"  {folder}" for folder in found)
-        several = f"{len(found)} runs under it; name one:\n{choice}"
+    below = [path.parent for store in ("xai", "xai/version_*") for path in root.glob(f"**/{store}/{MANIFEST}")]
+    folders = [root] if (root / MANIFEST).exists() else sorted(below)
+    if len(folders) != 1:
+        choice = "\n".join(f"  {folder}" for folder in folders)
+        several = f"{len(folders)} runs under it; name one:\n{choice}"
         none = "no folder xai with a manifest. A Trainer with a lightning_xai callback writes one."
-        raise FileNotFoundError(f"{path} holds {several if found else none}")
-    store = RunStore(found[0])
+        raise FileNotFoundError(f"{path} holds {several if folders else none}")
+    store = RunStore(folders[0])
     callbacks = store.manifest["callbacks"]
-    prints = {name: entry.get("probe") for name, entry in callbacks.items()}
+    fingerprints = {name: entry.get("probe") for name, entry in callbacks.items()}
     return StoredRun(
         folder=store.folder,
         callbacks=callbacks,
-        probes=_Probes(store, prints),
+        probes=_Probes(store, fingerprints),
         readings={name: store.history(name) for name in callbacks},
         unreadable=[str(error) for error in store.unreadable.values()],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any, TypeAlias
 
 import torch
@@ -30,6 +31,12 @@ def replace_first(tree: Any, tensor: Tensor) -> Any:
         if first_tensor(value) is not None:
             return rebuilt(tree, {key: replace_first(value, tensor)})
     raise TypeError(f"there is no tensor in a {type(tree).__name__}")
+
+
+def replace_at(tree: Any, place: int, tensor: Tensor) -> Any:
+    """A copy of `tree` with `tensor` in place of that of `tensors(tree)`; the other parts are the same objects."""
+    places = count()
+    return map_tensors(tree, lambda other: tensor if next(places) == place else other)
 
 
 def map_tensors(tree: Any, change: Callable[[Tensor], Any]) -> Any:

@@ -42,7 +42,7 @@ class GradCAM(Maps):
     variant: str = "grad_cam"
     reshape: str | Callable[[Tensor], Tensor] | None = None
 
-    identifying, below = ("layers", "variant"), (AUTO,)
+    identifying, map_names = ("layers", "variant"), (AUTO,)
     importable = (*Maps.importable, "reshape")
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class GradCAM(Maps):
         targets = self.targets(probe)
         if not self.layer_names:
             self.layer_names = {AUTO: last_spatial_layer(run.model, probe.inputs, targets, forward=run)}
-        found = grad_cam(
+        tensors = grad_cam(
             run.model,
             probe.inputs,
             targets,
@@ -76,5 +76,5 @@ class GradCAM(Maps):
             forward=run.on_probe,
             batch_size=self.batch_size,
         )
-        maps = cast("dict[str, Tensor]", found)
+        maps = cast("dict[str, Tensor]", tensors)
         return {tag: maps[name] for tag, name in self.layer_names.items()}

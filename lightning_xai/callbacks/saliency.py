@@ -22,7 +22,7 @@ class Saliency(Maps):
     ``scale``.
     """
 
-    title, below = "Saliency", ("input",)
+    title, map_names = "Saliency", ("input",)
 
     def maps(self, run: ModelRun, probe: Probe) -> dict[str, Tensor]:
         """One map, at the input's own resolution."""

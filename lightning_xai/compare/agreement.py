@@ -43,7 +43,7 @@ def agreement(first: Any, second: Any) -> Floats:
 def _fitted(maps: Floats, height: int, width: int) -> Floats:
     if maps.shape[1:] == (height, width):
         return maps
-    tops = maps.max((1, 2), keepdims=True).clip(np.finfo(np.float32).tiny)
+    tops = np.abs(maps).max((1, 2), keepdims=True).clip(np.finfo(np.float32).tiny)
     return stretched(maps / tops, height, width)
 
 

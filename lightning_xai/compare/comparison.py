@@ -40,6 +40,7 @@ class Heat:
         answers: N strings, what the model said.
         right: N, whether it was right; None where that is not known.
         title: what the picture is called in the loggers.
+        signed: whether values below zero speak against.
     """
 
     maps: Floats
@@ -49,6 +50,7 @@ class Heat:
     answers: Sequence[str]
     right: Sequence[bool | None]
     title: str
+    signed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,4 +317,5 @@ def _heat(grid: Grid, rows: Sequence[TableRow] | None, gallery: Gallery) -> Heat
         answers=answers[:SAMPLES],
         right=right[:SAMPLES],
         title=grid.title,
+        signed=grid.signed,
     )

@@ -2,8 +2,8 @@
 
 ``groups`` hold what belongs to one layer of one callback: per run its ``heats`` (maps as bytes, each scaled to its
 own largest value in ``tops``; a top of None is not finite) and ``drawn`` pictures; ``agreement`` by heat, run, position
-and sample; ``charts``. ``light`` and ``keep`` are the house's colours: a strength s over a grey g is
-light[s] + keep[s] / 255 * g.
+and sample; ``charts``. ``colours`` and, for signed maps, ``two_sided`` are the house's: a strength s over a grey g is
+light[s] + keep[s] / 255 * g; signed strengths are `MIDDLE` where nothing is.
 """
 
 from __future__ import annotations
@@ -24,24 +24,28 @@ from lightning_xai.render.overlay import stretched
 from lightning_xai.report import Scalar
 
 MAP_SIDE = 48
+MIDDLE = 128
 AGREEMENT = "rank correlation with the first run's maps of the same samples: 1 is the same order of places"
 
 
 def encode(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison."""
-    strengths = np.linspace(0, 1, 256, dtype=np.float32)
-    light = blend(flat(0.0, 256), strengths)
-    keep = blend(flat(255.0, 256), strengths) - light
     return {
         "names": list(comparison.names),
         "unit": comparison.unit,
         "positions": list(comparison.positions),
         "notes": list(comparison.notes),
-        "light": _base64(light),
-        "keep": _base64(keep[:, 0]),
+        "colours": _colours(np.linspace(0, 1, 256, dtype=np.float32), signed=False),
+        "two_sided": _colours(((np.arange(256) - MIDDLE) / 127).clip(-1, 1).astype(np.float32), signed=True),
         "images": [data_url(picture) for picture in comparison.gallery.pictures],
         "groups": [group for section in comparison.sections for group in _groups(comparison, section)],
     }
+
+
+def _colours(strengths: Floats, *, signed: bool) -> dict[str, str]:
+    light = blend(flat(0.0, 256), strengths, signed)
+    keep = blend(flat(255.0, 256), strengths, signed) - light
+    return {"light": _base64(light), "keep": _base64(keep[:, 0])}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,11 +124,11 @@ def _heats(heats: Sequence[Heat | None], gallery: Gallery) -> dict[str, Any]:
         if heat is None or heat.maps.shape != latest.maps.shape:
             frames.append(None)
             continue
-        maps = _small(heat.maps, height, width)
-        largest = maps.max((1, 2))
+        maps = _small(heat.maps if latest.signed else heat.maps.clip(0), height, width)
+        largest = np.abs(maps).max((1, 2))
         with np.errstate(invalid="ignore"):  # infinity over infinity
             shares = maps / largest.clip(np.finfo(np.float32).tiny)[:, None, None]
-        blocks.append(np.clip(np.rint(np.nan_to_num(shares, nan=0, posinf=0, neginf=0) * 255), 0, 255).astype(np.uint8))
+        blocks.append(_bytes(np.nan_to_num(shares, nan=0, posinf=0, neginf=0), latest.signed))
         frames.append(
             {
                 "block": len(blocks) - 1,
@@ -146,7 +150,13 @@ def _heats(heats: Sequence[Heat | None], gallery: Gallery) -> dict[str, Any]:
         "maps": _base64(np.stack(blocks)),
         "top": scale if measures else max(tops, default=0.0),
         "own": scale is None,
+        "signed": latest.signed,
     }
+
+
+def _bytes(shares: Floats, signed: bool) -> Pixels:
+    strengths = shares * 127 + MIDDLE if signed else shares * 255
+    return np.clip(np.rint(strengths), 0, 255).astype(np.uint8)
 
 
 def _size(heat: Heat, gallery: Gallery) -> tuple[int, int]:
@@ -156,11 +166,11 @@ def _size(heat: Heat, gallery: Gallery) -> tuple[int, int]:
 
 
 def _small(maps: Floats, height: int, width: int) -> Floats:
-    """Float maps no finer than what is drawn of them, nothing below zero."""
-    maps = maps.astype(np.float32).clip(0)
+    """Float maps no finer than what is drawn of them."""
+    maps = maps.astype(np.float32)
     if maps.shape[1:] == (height, width):
         return maps
-    tops = maps.max((1, 2), keepdims=True).clip(np.finfo(np.float32).tiny)
+    tops = np.abs(maps).max((1, 2), keepdims=True).clip(np.finfo(np.float32).tiny)
     return stretched(maps / tops, height, width) * tops
 
 

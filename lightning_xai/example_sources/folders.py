@@ -34,7 +34,7 @@ def load_image(file: Path, transform: Callable[[Any], Tensor]) -> Tensor:
         raise ValueError(f"{file} is no image that Pillow can read: {error}") from error
 
 
-def transform_like(probe: Probe) -> Callable[[Any], Tensor]:
+def transform_of(probe: Probe) -> Callable[[Any], Tensor]:
     """Pillow image -> tensor (C, H, W), cut, scaled and normalised as the images of the probe are."""
     image = probe.image
     if image is None or probe.mean is None or probe.std is None:
@@ -48,8 +48,8 @@ def transform_like(probe: Probe) -> Callable[[Any], Tensor]:
     def transform(picture: Any) -> Tensor:
         from PIL import ImageOps
 
-        fitted = ImageOps.fit(picture.convert("L" if channels == 1 else "RGB"), (width, height))
-        pixels = torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1).float() / 255
+        resized = ImageOps.fit(picture.convert("L" if channels == 1 else "RGB"), (width, height))
+        pixels = torch.from_numpy(np.array(resized)).view(height, width, channels).permute(2, 0, 1).float() / 255
         return (pixels - mean) / std
 
     return transform

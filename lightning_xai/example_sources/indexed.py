@@ -19,8 +19,8 @@ def pool_length(pool: Any) -> int:
     Raises:
         ValueError: for a pool without a length and an order.
     """
-    if held := tensors(pool):
-        return len(held[0])
+    if examples := tensors(pool):
+        return len(examples[0])
     if not has_index(pool):
         raise ValueError(
             f"random counterparts are drawn by index, which a {type(pool).__name__} does not allow: give randoms= "
@@ -63,10 +63,10 @@ def random_sets(pool: Any, sets: int, size: int, seed: int) -> list[Inputs]:
     if (available := pool_length(pool)) < sets * size:
         raise ValueError(f"{sets} sets of {size} different examples cannot be drawn from {available}")
     order = torch.randperm(available, generator=torch.Generator().manual_seed(seed), device="cpu")
-    chosen = order[: sets * size].view(sets, size)
+    indices = order[: sets * size].view(sets, size)
     if tensors(pool):
-        return [map_tensors(pool, lambda t, rows=rows: t[rows]) for rows in chosen]  # type: ignore[misc]
-    return [examples_at(pool, rows.tolist()) for rows in chosen]
+        return [map_tensors(pool, lambda t, rows=rows: t[rows]) for rows in indices]  # type: ignore[misc]
+    return [examples_at(pool, rows.tolist()) for rows in indices]
 
 
 def examples_at(dataset: Any, indices: Sequence[int]) -> Inputs:

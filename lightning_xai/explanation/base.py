@@ -174,7 +174,7 @@ class Explanation(Settings, Callback, ABC):
             self.state.history = History(history.name, store, self.shown)
         if self.probe is not None:
             _, classes = self.automatic_probe()
-            self.state.probe = self.displayed(of_classes(self.given(), classes))
+            self.state.probe = self.displayed(of_classes(self.load_probe(), classes))
 
     # -- Lightning's hooks --------------------------------------------------------------------------------------
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from lightning_xai.explanation.base import Explanation
+from lightning_xai.pictures import Picture
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Reading
-from lightning_xai.report import Picture, Report
+from lightning_xai.report import Report
 from lightning_xai.reporting.charts import scalar_charts
 
 
@@ -35,12 +36,12 @@ class Features(Explanation):
 
     def curves(self, probe: Probe, history: Sequence[Reading]) -> dict[str, Picture]:
         """Name below the tag -> the curves over the run; all readings have their scalars, the latest too."""
-        drawn = scalar_charts(self.declared(probe), history, self.title, self.band)
-        return {} if drawn is None else {"weights": drawn}
+        pictures = scalar_charts(self.declared(probe), history, self.title, self.band)
+        return {} if pictures is None else {"weights": pictures}
 
     def report(self, probe: Probe, history: Sequence[Reading]) -> Report:
         """The weights, and their curves over the run."""
         latest = history[-1]
         numbers = {f"{self.tag}/{name}": float(value) for name, value in self.weights(probe, latest).items()}
-        drawn = self.curves(probe, [*history[:-1], replace(latest, scalars=numbers)])
-        return Report(latest.epoch, numbers, {f"{self.tag}/{name}": picture for name, picture in drawn.items()})
+        pictures = self.curves(probe, [*history[:-1], replace(latest, scalars=numbers)])
+        return Report(latest.epoch, numbers, {f"{self.tag}/{name}": picture for name, picture in pictures.items()})

@@ -14,9 +14,10 @@ from lightning_xai.explanation.base import Explanation
 from lightning_xai.explanation.padding import real_positions
 from lightning_xai.flow.model_run import ModelRun
 from lightning_xai.functional.passes.explained import token_ids
+from lightning_xai.pictures import Picture
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
-from lightning_xai.report import Picture, Report, Scalar, TableRow
+from lightning_xai.report import Report, Scalar, TableRow
 from lightning_xai.reporting.heatmaps import heatmap_pictures, heatmap_rows, heatmap_scalars
 from lightning_xai.reporting.tokens import sequence_picture
 
@@ -39,9 +40,9 @@ MASK_SCALARS = (
     Scalar("{layer}/lift/{mask}", "this share over the mask's share of the area: 1 is what a blind map has"),
     Scalar("{layer}/pointing/{mask}", "share of the maps whose largest cell touches the mask, or is next to it"),
 )
-PRECISE = 12
+EXACT_PEAKS = 12
 """Layers, above which what is kept of their largest values is rounded up to bfloat16."""
-MOST = 26
+MOST_PEAKS = 26
 """Layers, above which it is not kept: the scale is then that of the readings that are shown."""
 
 
@@ -58,7 +59,7 @@ class Maps(Explanation):
     scale: Literal["run", "image"] = "run"
 
     scalars: ClassVar[tuple[Scalar, ...]] = (*MAP_SCALARS, *MASK_SCALARS)
-    below: ClassVar[tuple[str, ...]] = ()
+    map_names: ClassVar[tuple[str, ...]] = ()
     """The names of the maps below the tag, where they are known without a model."""
 
     def __post_init__(self) -> None:
@@ -77,18 +78,18 @@ class Maps(Explanation):
 
     def things(self, probe: Probe | None) -> dict[str, Sequence[str]]:
         """Before a model is known the layers are those that every model has."""
-        known = super().things(probe)
-        return {**known, "layer": known["layer"] or self.below}
+        things = super().things(probe)
+        return {**things, "layer": things["layer"] or self.map_names}
 
     def measure(self, run: ModelRun, probe: Probe) -> Measured:
         """The maps, and the largest value of each so far."""
         maps = self.maps(run, probe)
         self.layer_names = self.layer_names or {name: name for name in maps}
-        lengths = [found.shape[1] for found in maps.values() if found.ndim == 2]
+        lengths = [tensor.shape[1] for tensor in maps.values() if tensor.ndim == 2]
         if lengths and probe.tokens is not None and "real" not in run.rows:
             real = real_positions(probe, run.model, token_ids(probe.inputs), max(lengths))
             run.rows |= {} if real is None else {"real": real}
-        return Measured({f"maps/{name}": found for name, found in maps.items()}, {}, running_peaks(maps, run.earlier))
+        return Measured({f"maps/{name}": tensor for name, tensor in maps.items()}, {}, running_peaks(maps, run.earlier))
 
     def report(self, probe: Probe, history: Sequence[Reading]) -> Report:
         """The grid, the filmstrip, the scalars and the table of each layer."""
@@ -96,17 +97,17 @@ class Maps(Explanation):
         pictures: dict[str, Picture] = {}
         tables: dict[str, list[TableRow]] = {}
         shown = probe[: self.shown]
-        for layer, real in self.layer_names.items():
+        for layer, module in self.layer_names.items():
             tag, key = f"{self.tag}/{layer}", f"maps/{layer}"
             scale = largest(layer, history) if self.scale == "run" else None
-            place = "" if real in self.below else f" at {real}"
-            title = f"{self.title}{place}, epoch {history[-1].epoch}"
+            where = "" if module in self.map_names else f" at {module}"
+            title = f"{self.title}{where}, epoch {history[-1].epoch}"
             scalars |= {f"{tag}/{name}": value for name, value in heatmap_scalars(key, probe, history).items()}
             if history[-1].measured.rows[key].ndim == 2 and shown.tokens is not None:
-                drawn = {"": sequence_picture(key, title, shown, history, scale)}
+                of_layer = {"": sequence_picture(key, title, shown, history, scale)}
             else:
-                drawn = heatmap_pictures(key, title, shown, history, scale)
-            pictures |= {f"{tag}{part}": picture for part, picture in drawn.items()}
+                of_layer = heatmap_pictures(key, title, shown, history, scale)
+            pictures |= {f"{tag}{suffix}": picture for suffix, picture in of_layer.items()}
             if rows := heatmap_rows(key, shown, history[-1].measured, scale):
                 tables[f"{tag}/samples"] = rows
         return Report(history[-1].epoch, scalars, pictures, tables)
@@ -114,13 +115,13 @@ class Maps(Explanation):
 
 def running_peaks(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Of each sample the largest value so far, by ``peak/<name>``; see `largest`."""
-    if len(maps) > MOST:
+    if len(maps) > MOST_PEAKS:
         return {}
     peaks = {}
-    for name, found in maps.items():
+    for name, tensor in maps.items():
         key = f"peak/{name}"
-        peak = found.detach().float().nan_to_num(posinf=0.0, neginf=0.0).flatten(1).amax(1)
-        if len(maps) > PRECISE:
+        peak = tensor.detach().float().nan_to_num(posinf=0.0, neginf=0.0).flatten(1).amax(1)
+        if len(maps) > EXACT_PEAKS:
             rounded = peak.bfloat16()
             # up: a scale below a value would cut it off
             peak = torch.where(rounded.float() < peak, torch.nextafter(rounded, rounded.new_tensor(torch.inf)), rounded)
@@ -130,8 +131,8 @@ def running_peaks(maps: Mapping[str, Tensor], earlier: Mapping[str, Tensor]) -> 
 
 def largest(name: str, history: Sequence[Reading]) -> float:
     """The largest value of the maps of this name in the run so far."""
-    kept = history[-1].measured.kept.get(f"peak/{name}")
-    if kept is not None:
-        return float(kept.max())
+    peaks = history[-1].measured.kept.get(f"peak/{name}")
+    if peaks is not None:
+        return float(peaks.max())
     maps = (reading.measured.rows.get(f"maps/{name}") for reading in history)
-    return max(float(found.nan_to_num(posinf=0.0, neginf=0.0).max()) for found in maps if found is not None)
+    return max(float(tensor.nan_to_num(posinf=0.0, neginf=0.0).max()) for tensor in maps if tensor is not None)

@@ -11,7 +11,17 @@ from lightning_xai.probe import Probe
 
 
 def real_positions(probe: Probe, model: nn.Module, ids: Tensor | None, length: int) -> Tensor | None:
-    """(N, L) bool on the CPU: by ``attention_mask``, the embedding's ``padding_idx``, or the tokens' own number."""
+    """Where sequences are no padding: by ``attention_mask``, the embedding's ``padding_idx``, or the tokens' number.
+
+    Args:
+        probe: prepared.
+        model: the plain module.
+        ids: (N, L) token ids of the probe, None where it has none.
+        length: L, where only the number of tokens is known.
+
+    Returns:
+        (N, L) bool on the CPU; None where nothing tells.
+    """
     mask = probe.inputs.get("attention_mask") if isinstance(probe.inputs, Mapping) else None
     if isinstance(mask, Tensor) and mask.ndim == 2:
         return mask.detach().cpu() > 0

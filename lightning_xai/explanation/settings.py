@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from lightning_xai.flow.import_paths import imported, plain
-from lightning_xai.probe import Probe, per_channel
+from lightning_xai.normalisation import per_channel
+from lightning_xai.probe import Probe
 
 
 @dataclass(eq=False, kw_only=True)
@@ -85,7 +86,7 @@ class Settings:
         settings: dict[str, Any] = {"class_names": self.class_names, "mean": self.mean, "std": self.std}
         return {name: value for name, value in settings.items() if value is not None}
 
-    def given(self) -> Probe:
+    def load_probe(self) -> Probe:
         """The Probe of the setting, which must not be None, with what the others say about its display.
 
         Raises:

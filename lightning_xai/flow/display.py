@@ -11,7 +11,8 @@ from typing import Any
 
 from lightning_xai.attempt import attempt
 from lightning_xai.flow.loaders import copied
-from lightning_xai.probe import Probe, per_channel
+from lightning_xai.normalisation import per_channel
+from lightning_xai.probe import Probe
 
 COPIED_BYTES = 64 * 2**20
 DEPTH = 32  # of wrappers around a dataset

@@ -28,7 +28,7 @@ def due_after_epoch(explainer: Explainer, trainer: Trainer) -> bool:
 
 
 def monitors_of(explainer: Explainer, trainer: Trainer) -> list[schedule.Monitor]:
-    """What acts on the scalars of this callback."""
+    """What acts on the scalars of this callback. Where that overrules its schedule, the user is told once."""
     tags = {scalar.name for scalar in explainer.declared(explainer.state.probe)}
     # before the first reading a method may not know its scalars: then all that start with its tag are its own
     monitors = [

@@ -21,7 +21,14 @@ from lightning_xai.tensors import map_tensors
 
 
 def look_at(explainer: Explainer, trainer: Trainer, batch: Any, *, keep: bool) -> None:
-    """Learn a batch's structure, and take samples of it where the probe is to come from such batches (``keep``)."""
+    """Learn a batch's structure, and take samples of it for the automatic probe.
+
+    Args:
+        explainer: whose probe it is.
+        trainer: of the run.
+        batch: has been through the transfer hooks.
+        keep: whether the probe is to come from such batches.
+    """
     state = explainer.state
     if state.batch_structure is None:
         state.batch_structure, _ = attempt(partial(map_tensors, batch, _emptied))

@@ -42,6 +42,12 @@ def is_last(trainer: Trainer) -> bool:
 def epoch_due(epoch: int, last_read: int | None, every: int, last: bool) -> bool:
     """Whether ``epoch`` is due: the first one, one with (epoch + 1) % every == 0 since the last reading, the last.
 
+    Args:
+        epoch: that has just ended.
+        last_read: the epoch of the latest reading, None before the first.
+        every: epochs from one reading to the next.
+        last: whether no epoch follows.
+
     Example:
         >>> [epoch for epoch in range(10) if epoch_due(epoch, epoch - 1 if epoch else None, 4, epoch == 9)]
         [0, 3, 7, 9]

@@ -24,7 +24,10 @@ def logged_step(trainer: Any) -> int:
 
 
 def looks_at_epoch_end(callback: Any) -> bool:
-    """Whether an EarlyStopping or a ModelCheckpoint acts at the end of training epochs, not of validations."""
+    """Whether an EarlyStopping or a ModelCheckpoint acts at the end of training epochs, not of validations.
+
+    Of any other callback, which has neither attribute, False.
+    """
     return any(getattr(callback, name, False) for name in ("_check_on_train_epoch_end", "_save_on_train_epoch_end"))
 
 
@@ -43,16 +46,26 @@ def before_transfer(module: Any, batch: Any) -> Any:
     return module._on_before_batch_transfer(batch, dataloader_idx=0)
 
 
-def twin(thing: T, **changes: Any) -> T:
-    """The same object but for these attributes; what is set on it later stays on it."""
-    made = object.__new__(type(thing))
-    made.__dict__.update(thing.__dict__)
-    made.__dict__.update(changes)
-    return made
+def twin(original: T, **changes: Any) -> T:
+    """A shallow copy with other values of these attributes, made without its constructor.
+
+    What is set on it later does not reach the original.
+    """
+    copy = object.__new__(type(original))
+    copy.__dict__.update(original.__dict__)
+    copy.__dict__.update(changes)
+    return copy
 
 
 def trainer_twin(trainer: T, strategy: Any, loggers: list[Any], **changes: Any) -> T:
-    """A Trainer of the same state with another strategy and other loggers."""
+    """A `twin` of a Trainer with another strategy and other loggers, both of which Lightning keeps in private places.
+
+    Args:
+        trainer: is left as it is.
+        strategy: of the twin.
+        loggers: of the twin.
+        changes: further attributes.
+    """
     connector = twin(trainer._accelerator_connector, strategy=strategy)  # type: ignore[attr-defined]
     return twin(trainer, _accelerator_connector=connector, _loggers=loggers, **changes)
 

@@ -28,8 +28,8 @@ def copy_each(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
 
 def of_class(kind: type[nn.Parameter], data: Tensor) -> nn.Parameter:
     """A frozen parameter of a class derived from `torch.nn.Parameter`, without its constructor."""
-    made: nn.Parameter = Tensor._make_subclass(kind, data, False)
-    return made
+    parameter: nn.Parameter = Tensor._make_subclass(kind, data, False)
+    return parameter
 
 
 def registries(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

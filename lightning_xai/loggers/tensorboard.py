@@ -18,8 +18,8 @@ def open_run(logger: Any, opening: Opening) -> None:
     hyperparameters only, and Lightning logs the user's after ``on_fit_start``.
     """
     writer = logger.experiment
-    if found := charts(opening.scalars):
-        writer.add_custom_scalars({"xai": {title: _chart(logger, scalars) for title, scalars in found.items()}})
+    if panels := charts(opening.scalars):
+        writer.add_custom_scalars({"xai": {title: _chart(logger, scalars) for title, scalars in panels.items()}})
     if opening.fingerprints:
         logger.hparams.update({f"xai/{name}/probe": value for name, value in opening.fingerprints.items()})
         rows = "".join(f"| {name} | `{value}` |\n" for name, value in opening.fingerprints.items())
@@ -35,11 +35,11 @@ def log_report(logger: Any, report: Report, step: int) -> None:
 
 def charts(scalars: Sequence[Scalar]) -> dict[str, list[Scalar]]:
     """Titles of charts, and the scalars that each draws."""
-    found: dict[str, list[Scalar]] = {}
+    panels: dict[str, list[Scalar]] = {}
     for scalar in scalars:
         if scalar.chart is not None:
-            found.setdefault(scalar.chart.removeprefix("xai/"), []).append(scalar)
-    return found
+            panels.setdefault(scalar.chart.removeprefix("xai/"), []).append(scalar)
+    return panels
 
 
 def _chart(logger: Any, scalars: Sequence[Scalar]) -> list[Any]:

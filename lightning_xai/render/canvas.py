@@ -10,7 +10,7 @@ from lightning_xai.render import text
 from lightning_xai.render.colormap import Floats, Pixels, blend, flat
 from lightning_xai.render.text import FAINT, INK, PAPER
 
-Paint = Callable[[Floats, Floats], Pixels]
+Paint = Callable[[Floats, Floats, bool], Pixels]
 TITLE, CAPTION, SMALL = 15, 12, 11
 _NARROWEST, _MARGIN = 400, 14
 
@@ -50,14 +50,15 @@ def below(tiles: Sequence[Pixels], gap: int) -> Pixels:
     return np.concatenate(spaced[:-1], 0)
 
 
-def legend(scale: float | None, base: float, paint: Paint) -> Pixels:
+def legend(scale: float | None, base: float, paint: Paint, signed: bool) -> Pixels:
     """The colours as they look over a grey of 0 to 255, with the values they begin and end at."""
-    values = np.broadcast_to(np.linspace(0, 1, 120, dtype=np.float32), (12, 120))
-    bar = paint(flat(base, 12, 120), values)
+    values = np.broadcast_to(np.linspace(-1 if signed else 0, 1, 120, dtype=np.float32), (12, 120))
+    bar = paint(flat(base, 12, 120), values, signed)
     if scale is None:
-        first, last = "each map on its own scale:  0", "maximum"
+        first, last = ("against", "for") if signed else ("0", "maximum")
+        first = f"each map on its own scale:  {first}"
     else:
-        first, last = "0", f"{scale:.3g}"
+        first, last = (f"against  −{scale:.3g}", f"{scale:.3g}  for") if signed else ("0", f"{scale:.3g}")
     return beside([_label(first), bar, _label(last)], 8, middle=True)
 
 
@@ -65,9 +66,17 @@ def _label(line: str) -> Pixels:
     return text.block(line, text.measure(line, SMALL), SMALL, rows=1, ink=FAINT)
 
 
-def framed(title: str, scale: float | None, body: Pixels, *, base: float = 118.0, paint: Paint = blend) -> Pixels:
+def framed(
+    title: str,
+    scale: float | None,
+    body: Pixels,
+    *,
+    base: float = 118.0,
+    paint: Paint = blend,
+    signed: bool = False,
+) -> Pixels:
     """A body under its title and legend, with a margin all round."""
-    key = legend(scale, base, paint)
+    key = legend(scale, base, paint, signed)
     width = max(body.shape[1], _NARROWEST)
     room = width - key.shape[1] - 24
     if room >= min(text.measure(title, TITLE, bold=True), 320):

@@ -22,7 +22,8 @@ def draw_filmstrip(picture: Filmstrip) -> Pixels:
     small = reduced(picture.images, side)
     images = enlarged(small, side)
     maps = np.asarray(picture.maps)
-    heated = overlaid(small.repeat(readings, 0), maps.reshape(-1, *maps.shape[2:]), picture.scale, side)
+    flat = maps.reshape(-1, *maps.shape[2:])
+    heated = overlaid(small.repeat(readings, 0), flat, picture.scale, side, picture.signed)
     # Logged again with every reading: without its two lowest bits a strip of photographs is 40% smaller.
     heated = (heated & 0xFC).reshape(samples, readings, *heated.shape[1:])
     # Room for the headings, however narrow the images are.
@@ -37,4 +38,4 @@ def draw_filmstrip(picture: Filmstrip) -> Pixels:
         label = left(text.block(caption, margin - 8, CAPTION), margin)
         cells = [padded(tile, 0, cell) for tile in (image, *heats)]
         rows.append(beside([label, *cells], _GAP, middle=True))
-    return framed(picture.title, picture.scale, below(rows, _GAP))
+    return framed(picture.title, picture.scale, below(rows, _GAP), signed=picture.signed)

@@ -19,7 +19,7 @@ def draw_grid(picture: Grid) -> Pixels:
     """Image, heatmap and caption of each sample; wraps into several rows of columns: (H, W, 3) uint8."""
     small = reduced(picture.images, _SIDE)
     images = enlarged(small, _SIDE)
-    heated = overlaid(small, picture.maps, picture.scale, _SIDE)
+    heated = overlaid(small, picture.maps, picture.scale, _SIDE, picture.signed)
     width = max(images.shape[2], _CAPTION_WIDTH)
     columns = []
     for image, heat, caption in zip(images, heated, picture.captions, strict=True):
@@ -28,4 +28,4 @@ def draw_grid(picture: Grid) -> Pixels:
     bands = math.ceil(len(columns) * (width + _GAP) / _WIDTH)
     size = math.ceil(len(columns) / bands)
     body = below([beside(columns[start : start + size], _GAP) for start in range(0, len(columns), size)], 16)
-    return framed(picture.title, picture.scale, body)
+    return framed(picture.title, picture.scale, body, signed=picture.signed)

@@ -21,10 +21,12 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 @draw.register(Overlay)
 def draw_overlay(picture: Overlay) -> Pixels:
     """The heatmap alone, on its image in grey: (H, W, 3) uint8."""
-    return overlaid(np.asarray(picture.image)[None], np.asarray(picture.map)[None], picture.scale, SIDE)[0]
+    return overlaid(
+        np.asarray(picture.image)[None], np.asarray(picture.map)[None], picture.scale, SIDE, picture.signed
+    )[0]
 
 
-def overlaid(images: Any, maps: Any, scale: float | None, side: int) -> Pixels:
+def overlaid(images: Any, maps: Any, scale: float | None, side: int, signed: bool = False) -> Pixels:
     """Maps (N, h, w) float over images (N, H, W, 3) uint8, fitted to ``side`` -> (N, H', W', 3) uint8.
 
     The image turns grey, so that every hue is relevance. A map without relevance says so, and so does one
@@ -32,9 +34,9 @@ def overlaid(images: Any, maps: Any, scale: float | None, side: int) -> Pixels:
     """
     images = reduced(images, side)
     grey = (images.astype(np.float32) @ _LUMA)[..., None].repeat(3, -1)
-    values = stretched(strength(maps, scale), images.shape[1], images.shape[2])
-    pictures = enlarged(blend(np.float32(0.72) * grey + np.float32(30), values), side)
-    for row, note in enumerate(notes(maps)):
+    values = stretched(strength(maps, scale, signed), images.shape[1], images.shape[2])
+    pictures = enlarged(blend(np.float32(0.72) * grey + np.float32(30), values, signed), side)
+    for row, note in enumerate(notes(maps, signed)):
         if note:
             pictures[row] = text.stamp(pictures[row], note)
     return pictures
@@ -59,33 +61,39 @@ def enlarged(images: Pixels, side: int) -> Pixels:
     return images.repeat(factor, 1).repeat(factor, 2)
 
 
-def notes(maps: Any) -> list[str]:
+def notes(maps: Any, signed: bool = False) -> list[str]:
     """What is to be said of each map (N, ...): ``"NaN"``, ``"no relevance"``, or nothing."""
     flat = _floats(maps).reshape(len(maps), -1)
-    return ["NaN" if not np.isfinite(row).all() else "" if (row > 0).any() else "no relevance" for row in flat]
+    return ["NaN" if not np.isfinite(row).all() else "" if _shows(row, signed) else "no relevance" for row in flat]
 
 
-def strength(maps: Any, scale: float | None) -> Floats:
-    """Maps (N, ...) as values in [0, 1] of their scale, float32; maps that are not finite are 0.
+def _shows(values: Floats, signed: bool) -> bool:
+    return bool((values != 0).any() if signed else (values > 0).any())
+
+
+def strength(maps: Any, scale: float | None, signed: bool = False) -> Floats:
+    """Maps (N, ...) as values in [0, 1] of their scale, signed ones in [-1, 1], float32; what is not finite is 0.
 
     A scale that measures nothing (zero, negative, not finite) gives way to the largest value of the maps.
     """
     maps = _floats(maps)
     one_each = (len(maps), *[1] * (maps.ndim - 1))
     finite = np.isfinite(maps.reshape(len(maps), -1)).all(1).reshape(one_each)
-    maps = np.where(finite, maps, np.float32(0)).clip(0)
+    maps = np.where(finite, maps, np.float32(0))
+    maps = maps if signed else maps.clip(0)
+    sizes = np.abs(maps)
     if scale is None:
-        tops = maps.reshape(len(maps), -1).max(1).reshape(one_each)
+        tops = sizes.reshape(len(maps), -1).max(1).reshape(one_each)
     elif math.isfinite(scale) and scale > 0:
         tops = np.float32(scale)
     else:
-        tops = maps.max()
-    return (maps / np.where(tops > 0, tops, np.float32(1))).clip(max=1)
+        tops = sizes.max()
+    return (maps / np.where(tops > 0, tops, np.float32(1))).clip(-1, 1)
 
 
 def stretched(values: Any, height: int, width: int) -> Floats:
     """Values (N, h, w) -> (N, height, width), bilinear; averaged where they shrink."""
-    return _resized(_floats(values), height, width).clip(0, 1)
+    return _resized(_floats(values), height, width).clip(-1, 1)
 
 
 def _floats(values: Any) -> Floats:

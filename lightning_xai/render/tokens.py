@@ -30,12 +30,14 @@ def draw_tokens(picture: Tokens) -> Pixels:
         heading = "   ".join(caption.split("\n"))
         lines = [text.block(heading, max(margin + width, _CAPTION), CAPTION, ink=INK, bold=True)] if heading else []
         boxes = [shown(token) for token in tokens]
-        for line, row in zip(picture.lines, strength(np.asarray(weights)[:, None], picture.scale)[:, 0], strict=True):
+        rows = strength(np.asarray(weights)[:, None], picture.scale, picture.signed)[:, 0]
+        for line, row in zip(picture.lines, rows, strict=True):
             label = text.block(line, margin - 8, SMALL, rows=1, ink=FAINT)
             label = left(below([blank(4, 1), label], 0), margin)
-            lines.append(beside([label, coloured(boxes, row, width)], 0))
+            lines.append(beside([label, coloured(boxes, row, width, picture.signed)], 0))
         parts.append(below(lines, 6))
-    return framed(picture.title, picture.scale, below(parts, 22), base=_BASE, paint=on_paper)
+    body = below(parts, 22)
+    return framed(picture.title, picture.scale, body, base=_BASE, paint=on_paper, signed=picture.signed)
 
 
 def shown(token: str) -> str:
@@ -48,9 +50,9 @@ def _natural(tokens: Sequence[str]) -> int:
     return sum(text.measure(shown(token), _SIZE) + 2 * _PAD + _GAP for token in tokens)
 
 
-def coloured(tokens: Sequence[str], weights: Floats, width: int) -> Pixels:
+def coloured(tokens: Sequence[str], weights: Floats, width: int, signed: bool = False) -> Pixels:
     """Tokens on plates of their colours, wrapped to a width: (H, width, 3) uint8."""
-    colors = on_paper(flat(_BASE, len(tokens)), weights)
+    colors = on_paper(flat(_BASE, len(tokens)), weights, signed)
     dark = colors.astype(np.float32) @ _LUMA < 140
     height = text.line_height(_SIZE) + 4
     places = []

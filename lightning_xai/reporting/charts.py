@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_xai.pictures import Curve, Curves
 from lightning_xai.reading import Reading, moments
-from lightning_xai.report import Curve, Curves, Scalar
+from lightning_xai.report import Scalar
 
 QUARTILES = (0.25, 0.5, 0.75)
 
@@ -60,6 +61,6 @@ def _curve(scalar: Scalar, readings: Sequence[Reading]) -> Curve:
 
 
 def _quartiles(name: str, values: Sequence[Tensor]) -> Curve:
-    asked = torch.tensor(QUARTILES, dtype=torch.float64, device="cpu")
-    lower, middle, upper = torch.stack([value.double().nanquantile(asked) for value in values], 1).tolist()
+    quantiles = torch.tensor(QUARTILES, dtype=torch.float64, device="cpu")
+    lower, middle, upper = torch.stack([value.double().nanquantile(quantiles) for value in values], 1).tolist()
     return Curve(name, middle, lower, upper, [True] * len(values))

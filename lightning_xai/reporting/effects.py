@@ -12,8 +12,9 @@ from torch import Tensor
 from lightning_xai.functional.concepts.directions import CAVs, Sensitivities
 from lightning_xai.functional.metrics.significance import LEVEL, beats_chance
 from lightning_xai.functional.tcav import TCAVScores
+from lightning_xai.pictures import Curve, Curves
 from lightning_xai.reading import Reading, moments
-from lightning_xai.report import Curve, Curves, Scalar
+from lightning_xai.report import Scalar
 
 _EACH = "{layer}/{class}/{concept}"
 SCALARS = (
@@ -54,16 +55,19 @@ _NOTHING = {"p_value": 1.0, "accuracy": 0.5}
 _CONCEPT_DIMENSIONS = {"accuracy": (0,), "separation": (0,), "directed": (0,), "cosines": (0, 1)}
 
 
-def told_apart(cavs: CAVs, concepts: Sequence[str]) -> dict[str, Tensor]:
-    """What is kept of the directions of a layer. Those of ``concepts`` that have none get what says nothing."""
-    found = {name: getattr(cavs, name) for name in ("accuracy", "separation", "cosines")}
-    found["directed"] = beats_chance(cavs.accuracy, cavs.examples) & ~cavs.degenerate
-    places = [list(concepts).index(name) for name in cavs.names]
-    for name in found:
-        found[name] = _spread(found[name], places, len(concepts), _CONCEPT_DIMENSIONS[name], _NOTHING.get(name, 0.0))
+def shared_directions(cavs: CAVs, concepts: Sequence[str]) -> dict[str, Tensor]:
+    """What ``Measured.shared`` holds of a layer's directions, (concepts, ...) each.
+
+    Those of ``concepts`` that have no direction get values that say nothing.
+    """
+    tensors = {name: getattr(cavs, name) for name in ("accuracy", "separation", "cosines")}
+    tensors["directed"] = beats_chance(cavs.accuracy, cavs.examples) & ~cavs.degenerate
+    indices = [list(concepts).index(name) for name in cavs.names]
+    for name, dimensions in _CONCEPT_DIMENSIONS.items():
+        tensors[name] = _spread(tensors[name], indices, len(concepts), dimensions, _NOTHING.get(name, 0.0))
     sound = torch.zeros(len(concepts), dtype=torch.bool, device="cpu")
-    sound[places] = True
-    return {**found, "sound": sound}
+    sound[indices] = True
+    return {**tensors, "sound": sound}
 
 
 def is_constant(sensitivities: Sensitivities, targets: Tensor) -> bool:
@@ -79,9 +83,11 @@ def is_constant(sensitivities: Sensitivities, targets: Tensor) -> bool:
 
 def all_scores(scores: TCAVScores, sound: Tensor) -> dict[str, Tensor]:
     """Scores of the ``sound`` concepts -> those of all, (classes, concepts), and what is of classes alone."""
-    places = sound.nonzero()[:, 0].tolist()
-    both = {name: _spread(getattr(scores, name), places, len(sound), (1,), _NOTHING.get(name, 0.0)) for name in _SCORES}
-    return {**both, **{name: getattr(scores, name) for name in ("zero_gradients", "constant_gradient")}}
+    indices = sound.nonzero()[:, 0].tolist()
+    tensors = {name: getattr(scores, name) for name in ("zero_gradients", "constant_gradient")}
+    for name in _SCORES:
+        tensors[name] = _spread(getattr(scores, name), indices, len(sound), (1,), _NOTHING.get(name, 0.0))
+    return tensors
 
 
 def effect_scalars(
@@ -91,7 +97,18 @@ def effect_scalars(
     classes: Sequence[str],
     concepts: Sequence[str],
 ) -> dict[str, float]:
-    """Per class and concept the scores, per class the probes without any gradient, per concept its CAVs."""
+    """Per class and concept the scores, per class the probes without any gradient, per concept its CAVs.
+
+    Args:
+        layer: its name.
+        scores: (classes, concepts) each, see `all_scores`.
+        shared: ``Measured.shared`` of the reading, see `shared_directions`.
+        classes: as tagged.
+        concepts: names.
+
+    Returns:
+        Name below the layer's tag -> value.
+    """
     values: dict[str, float] = {}
     for (row, number), (column, concept) in product(enumerate(classes), enumerate(concepts)):
         values |= {f"{number}/{concept}/{name}": float(scores[name][row, column]) for name in _SCORES}
@@ -123,30 +140,30 @@ def effect_curves(
         random_sets: how many random sets give the band.
         constant: whether the gradient is the same for all samples of a class.
     """
-    held = [reading for reading in history if f"directed/{layer}" in reading.measured.shared]
+    readings = [reading for reading in history if f"directed/{layer}" in reading.measured.shared]
 
-    def curve(number: str, place: int, concept: str) -> Curve:
+    def curve(number: str, column: int, concept: str) -> Curve:
         start = f"{tag}/{number}/{concept}"
 
         def over_run(name: str) -> list[float]:
-            return [reading.scalars.get(f"{start}/{name}", math.nan) for reading in held]
+            return [reading.scalars.get(f"{start}/{name}", math.nan) for reading in readings]
 
-        told = [bool(reading.measured.shared[f"directed/{layer}"][place]) for reading in held]
-        solid = [p <= LEVEL and apart for p, apart in zip(over_run("p_value"), told, strict=True)]
+        separated = [bool(reading.measured.shared[f"directed/{layer}"][column]) for reading in readings]
+        solid = [p <= LEVEL and apart for p, apart in zip(over_run("p_value"), separated, strict=True)]
         effect, lower, upper = map(over_run, ("effect", "effect_lower", "effect_upper"))
         return Curve(concept, effect, lower, upper, solid, tag=f"{start}/effect")
 
     panels = {
-        title: [curve(number, place, concept) for place, concept in enumerate(concepts)]
+        title: [curve(number, column, concept) for column, concept in enumerate(concepts)]
         for number, title in classes.items()
     }
-    x, x_label = moments(held)
+    x, x_label = moments(readings)
     note = (
         f"Band: what {random_sets} random sets give in the concept's place. Hollow: not above it (p > {LEVEL} after "
         "Holm), or the layer does not tell the concept from random examples."
     )
-    told = held[-1].measured.shared[f"directed/{layer}"].tolist()
-    if blind := [name for name, apart in zip(concepts, told, strict=True) if not apart]:
+    separated = readings[-1].measured.shared[f"directed/{layer}"].tolist()
+    if blind := [name for name, apart in zip(concepts, separated, strict=True) if not apart]:
         note += f" Not told apart now: {', '.join(blind)}."
     if constant:
         note += " The gradient is the same for all samples of a class here: each score is 0 or 1, the effect holds."
@@ -155,10 +172,19 @@ def effect_curves(
     )
 
 
-def _spread(values: Tensor, places: list[int], size: int, dimensions: Sequence[int], rest: float) -> Tensor:
+def _spread(values: Tensor, indices: list[int], size: int, dimensions: Sequence[int], fill: float) -> Tensor:
+    """Values of some concepts -> those of all.
+
+    Args:
+        values: along ``dimensions`` as many as there are ``indices``.
+        indices: which of all concepts they are of.
+        size: the number of all concepts.
+        dimensions: those that the concepts lie along.
+        fill: the value of the others.
+    """
     for dimension in dimensions:
         shape = list(values.shape)
         shape[dimension] = size
-        index = torch.tensor(places, dtype=torch.long, device=values.device)
-        values = values.new_full(shape, rest).index_copy(dimension, index, values)
+        index = torch.tensor(indices, dtype=torch.long, device=values.device)
+        values = values.new_full(shape, fill).index_copy(dimension, index, values)
     return values

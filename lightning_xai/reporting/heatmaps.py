@@ -9,9 +9,10 @@ import torch
 from torch import Size, Tensor
 
 from lightning_xai.functional.metrics.localization import drift, mask_lift, mask_share, pointing_game, shows_relevance
+from lightning_xai.pictures import Filmstrip, Grid, Overlay, Picture, Traces
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading, moments, thinned
-from lightning_xai.report import Filmstrip, Grid, Overlay, Picture, TableRow, Traces
+from lightning_xai.report import TableRow
 from lightning_xai.tensors import tensors
 
 COLUMNS = 16
@@ -23,9 +24,9 @@ def heatmap_scalars(key: str, probe: Probe, history: Sequence[Reading]) -> dict[
     maps = history[-1].measured.rows[key]
     nan = ~maps.flatten(1).isfinite().all(1)
     showing = shows_relevance(maps)
-    moved = _drift(key, history)
+    drifts = _drift(key, history)
     scalars = {
-        "drift": _mean(moved[~nan[: len(moved)]]),
+        "drift": _mean(drifts[~nan[: len(drifts)]]),
         "peak": float(maps.nan_to_num(posinf=0.0, neginf=0.0).amax()),
         "zero_maps": float((~showing & ~nan).sum()),
         "nan_maps": float(nan.sum()),
@@ -39,19 +40,29 @@ def heatmap_scalars(key: str, probe: Probe, history: Sequence[Reading]) -> dict[
 def heatmap_pictures(
     key: str, title: str, probe: Probe, history: Sequence[Reading], scale: float | None
 ) -> dict[str, Picture]:
-    """The grid of the latest maps of the probe's samples under ``""`` and their history under ``"/filmstrip"``.
+    """The grid of the latest maps of the probe's samples, and their history.
 
     Maps along one axis are drawn as traces, of volumes the slice with the most relevance is shown.
+
+    Args:
+        key: of the maps (N, *cells) in ``rows``.
+        title: one line above.
+        probe: the samples that are shown.
+        history: readings, of which as many as there is room for are drawn, the last among them.
+        scale: the value that takes the last colour; None scales each map by its own maximum.
+
+    Returns:
+        What follows the tag -> picture: ``""`` the grid, ``"/filmstrip"`` the history.
     """
-    shown = spread(key, len(probe), history, COLUMNS)
-    captions = sample_captions(probe, shown[-1].measured)
-    strip = torch.stack([reading.measured.rows[key][: len(probe)] for reading in shown], 1)
+    readings = comparable_readings(key, len(probe), history, COLUMNS)
+    captions = sample_captions(probe, readings[-1].measured)
+    strip = torch.stack([reading.measured.rows[key][: len(probe)] for reading in readings], 1)
     if strip.ndim == 3:
         signals = next((t for t in tensors(probe.inputs) if t.ndim == 3 and t.is_floating_point()), None)
         return {"": Traces(signals, strip[:, -1], captions, scale, title)}
     images, strip = _flat(probe, strip)
-    places, unit = moments(shown)
-    columns = [f"{unit} {place}" for place in places]
+    x, unit = moments(readings)
+    columns = [f"{unit} {number}" for number in x]
     return {
         "": Grid(images, strip[:, -1], captions, scale, title),
         "/filmstrip": Filmstrip(images, strip, captions, columns, scale, title),
@@ -59,7 +70,14 @@ def heatmap_pictures(
 
 
 def heatmap_rows(key: str, probe: Probe, measured: Measured, scale: float | None) -> list[TableRow]:
-    """One row for each of the probe's samples; none where the maps are not laid over images."""
+    """One row for each of the probe's samples; none where the maps are not laid over images.
+
+    Args:
+        key: of the maps (N, *cells) in ``rows``.
+        probe: the samples that are shown.
+        measured: of the latest reading.
+        scale: the value that takes the last colour; None scales each map by its own maximum.
+    """
     maps = measured.rows[key][: len(probe)]
     if maps.ndim == 2:
         return []
@@ -90,12 +108,20 @@ def sample_captions(probe: Probe, measured: Measured) -> list[str]:
     return captions
 
 
-def spread(key: str, samples: int, history: Sequence[Reading], at_most: int) -> list[Reading]:
-    """At most so many readings, the latest among them, with maps like the latest's of so many samples: after a resume
-    another probe may have taken over."""
+def comparable_readings(key: str, samples: int, history: Sequence[Reading], at_most: int) -> list[Reading]:
+    """Readings spread over the run, the latest among them, whose maps can stand beside the latest's.
+
+    After a resume another probe may have taken over.
+
+    Args:
+        key: of the maps (N, *cells) in ``rows``.
+        samples: how many samples they need to have.
+        history: all readings.
+        at_most: how many there is room for.
+    """
     shape = history[-1].measured.rows[key].shape[1:]
-    held = [reading for reading in history if _has(reading, key, shape, samples)]
-    return [held[index] for index in thinned(len(held), at_most)]
+    readings = [reading for reading in history if _has(reading, key, shape, samples)]
+    return [readings[index] for index in thinned(len(readings), at_most)]
 
 
 def _has(reading: Reading, key: str, shape: Size, samples: int) -> bool:
@@ -130,8 +156,8 @@ def _flat(probe: Probe, strip: Tensor) -> tuple[Tensor, Tensor]:
         strip = torch.stack([sample[:, index] for sample, index in zip(strip, slices.tolist(), strict=True)])
         volume = next((t for t in tensors(probe.inputs) if t.ndim == 5 and t.shape[1] in (1, 3)), None)
         if volume is not None:
-            places = ((2 * slices + 1) * volume.shape[2] // (2 * depth)).tolist()
-            planes = torch.stack([sample[:, place] for sample, place in zip(volume, places, strict=True)])
+            depths = ((2 * slices + 1) * volume.shape[2] // (2 * depth)).tolist()
+            planes = torch.stack([sample[:, plane] for sample, plane in zip(volume, depths, strict=True)])
             images = Probe(planes, mean=probe.mean, std=probe.std).images()
     if images is None:
         height, width = strip.shape[-2:]

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from lightning_xai.pictures import Matrix, Picture, Tokens, Traces
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Reading, moments
-from lightning_xai.report import Matrix, Picture, Tokens, Traces
-from lightning_xai.reporting.heatmaps import sample_captions, spread
+from lightning_xai.reporting.heatmaps import comparable_readings, sample_captions
 from lightning_xai.tensors import tensors
 
 SAMPLES, LINES, LONGEST = 8, 8, 128
@@ -24,8 +24,8 @@ def is_special(token: str) -> bool:
     return _SPECIAL.fullmatch(token.strip()) is not None
 
 
-def placed_tokens(probe: Probe, real: Tensor) -> list[tuple[list[int], list[str]]]:
-    """Each sample's tokens without padding, and their positions.
+def unpadded_tokens(probe: Probe, real: Tensor) -> list[tuple[list[int], list[str]]]:
+    """Of each sample the positions that are no padding, and their tokens.
 
     Args:
         probe: with ``tokens``: as many as there are positions, or as many as are real.
@@ -34,50 +34,64 @@ def placed_tokens(probe: Probe, real: Tensor) -> list[tuple[list[int], list[str]
     Raises:
         ValueError: another number of tokens.
     """
-    placed = []
+    samples = []
     for sample, (tokens, row) in enumerate(zip(probe.tokens or [], real, strict=True)):
-        positions = [int(place) for place in row.nonzero()]
+        positions = [int(position) for position in row.nonzero()]
         if len(tokens) == len(row):
-            placed.append((positions, [tokens[place] for place in positions]))
+            samples.append((positions, [tokens[position] for position in positions]))
         elif len(tokens) == len(positions):
-            placed.append((positions, list(tokens)))
+            samples.append((positions, list(tokens)))
         else:
             raise ValueError(
                 f"sample {sample} has {len(tokens)} tokens for {len(row)} positions, {len(positions)} of them no "
                 "padding: give a string for each position, special tokens included, or for each that is no padding"
             )
-    return placed
+    return samples
 
 
 def sequence_picture(key: str, title: str, probe: Probe, history: Sequence[Reading], scale: float | None) -> Picture:
-    """The tokens coloured by ``rows[key]`` (N, L), a line a reading; strips of the latest where no tokens fit."""
-    shown = spread(key, len(probe), history, LINES)
-    latest = shown[-1].measured.rows[key][: len(probe)]
-    captions = sample_captions(probe, shown[-1].measured)
-    placed = _placed(probe, shown[-1].measured.rows, latest.shape[1])
-    if not any(tokens for _, tokens in placed):
+    """The tokens coloured by their weights, a line a reading; strips of the latest where no tokens fit.
+
+    Args:
+        key: of the weights (N, L) in ``rows``.
+        title: one line above.
+        probe: the samples that are shown.
+        history: readings, of which as many as there is room for are drawn, the last among them.
+        scale: the value that takes the last colour; None scales each line by its own maximum.
+    """
+    readings = comparable_readings(key, len(probe), history, LINES)
+    latest = readings[-1].measured.rows[key][: len(probe)]
+    captions = sample_captions(probe, readings[-1].measured)
+    samples = _unpadded(probe, readings[-1].measured.rows, latest.shape[1])
+    if not any(tokens for _, tokens in samples):
         return Traces(_signals(probe, latest.shape[1]), latest, captions, scale, title)
-    places, unit = moments(shown)
-    maps = torch.stack([reading.measured.rows[key][: len(probe)] for reading in shown], 1)
-    some = placed[:SAMPLES]
+    x, unit = moments(readings)
+    maps = torch.stack([reading.measured.rows[key][: len(probe)] for reading in readings], 1)
+    drawn = samples[:SAMPLES]
     return Tokens(
-        tokens=[tokens[:LONGEST] for _, tokens in some],
-        weights=[maps[sample][:, positions[:LONGEST]] for sample, (positions, _) in enumerate(some)],
-        captions=[_counted(caption, tokens) for caption, (_, tokens) in zip(captions, some, strict=False)],
-        lines=[f"{unit} {place}" for place in places],
+        tokens=[tokens[:LONGEST] for _, tokens in drawn],
+        weights=[maps[sample][:, positions[:LONGEST]] for sample, (positions, _) in enumerate(drawn)],
+        captions=[_counted(caption, tokens) for caption, (_, tokens) in zip(captions, drawn, strict=False)],
+        lines=[f"{unit} {number}" for number in x],
         scale=scale,
-        title=_of_samples(title, len(some), len(placed)),
+        title=_of_samples(title, len(drawn), len(samples)),
     )
 
 
-def matrix_picture(key: str, title: str, probe: Probe, history: Sequence[Reading], foreign: bool) -> Matrix:
-    """The latest ``rows[key]`` (N, heads, queries, keys), without padding; whole where the sequence is ``foreign``,
-    not the probe's."""
+def matrix_picture(key: str, title: str, probe: Probe, history: Sequence[Reading], decoder: bool) -> Matrix:
+    """The latest ``rows[key]``, one panel a head, without padding.
+
+    Args:
+        key: of the matrices (N, heads, queries, keys).
+        title: one line above.
+        probe: the samples that are shown.
+        history: readings, of which the last is drawn.
+        decoder: whether they are of a decoder, whose sequence is not the probe's: then they are drawn whole.
+    """
     measured = history[-1].measured
-    maps = measured.rows[key]
-    maps = maps[: len(probe)]
+    maps = measured.rows[key][: len(probe)]
     captions = sample_captions(probe, measured)[:MATRIX_SAMPLES]
-    rows, columns = (_placed(probe, {} if foreign else measured.rows, length) for length in maps.shape[2:])
+    rows, columns = (_unpadded(probe, {} if decoder else measured.rows, length) for length in maps.shape[2:])
     return Matrix(
         maps=[maps[i][:, rows[i][0]][:, :, columns[i][0]] for i in range(len(captions))],
         rows=[tokens for _, tokens in rows[: len(captions)]],
@@ -87,7 +101,7 @@ def matrix_picture(key: str, title: str, probe: Probe, history: Sequence[Reading
     )
 
 
-def _placed(probe: Probe, rows: Mapping[str, Tensor], length: int) -> list[tuple[list[int], list[str]]]:
+def _unpadded(probe: Probe, rows: Mapping[str, Tensor], length: int) -> list[tuple[list[int], list[str]]]:
     """Per sample its positions without padding, and their tokens: none where there are none that fit.
 
     Args:
@@ -100,13 +114,13 @@ def _placed(probe: Probe, rows: Mapping[str, Tensor], length: int) -> list[tuple
     if real is None or length not in (real.shape[1], min(real.shape[1], LONGEST)):
         return [(list(range(length)), [])] * len(probe)
     try:
-        placed = placed_tokens(probe, real) if probe.tokens is not None else []
+        samples = unpadded_tokens(probe, real) if probe.tokens is not None else []
     except ValueError:
-        placed = []
-    placed = placed or [([int(place) for place in row.nonzero()], []) for row in real]
+        samples = []
+    samples = samples or [([int(position) for position in row.nonzero()], []) for row in real]
     return [
         ([p for p in positions if p < length], tokens[: sum(p < length for p in positions)])
-        for positions, tokens in placed
+        for positions, tokens in samples
     ]
 
 

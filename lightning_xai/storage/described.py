@@ -9,14 +9,25 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lightning_xai import report as reports
-from lightning_xai.report import Curve, Filmstrip, Picture, Report, TableRow
+from lightning_xai.pictures import (
+    Bars,
+    Beeswarm,
+    Curve,
+    Curves,
+    Filmstrip,
+    Grid,
+    Matrix,
+    Overlay,
+    Picture,
+    Tokens,
+    Traces,
+)
+from lightning_xai.report import Report, TableRow
 
 Array: TypeAlias = "np.typing.NDArray[Any]"
 Put: TypeAlias = Callable[[Array], str]
 KINDS: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (reports.Overlay, reports.Grid, reports.Traces, reports.Tokens, reports.Matrix, reports.Curves, Curve)
+    kind.__name__: kind for kind in (Overlay, Grid, Traces, Tokens, Bars, Beeswarm, Matrix, Curves, Curve)
 }
 """What can be made again; a picture of another kind is shown by its name alone."""
 
@@ -62,15 +73,13 @@ def with_films(report: Report, earlier: Sequence[tuple[str, Report]]) -> Report:
     pictures: dict[str, Picture] = {}
     for tag, picture in report.pictures.items():
         pictures[tag] = picture
-        if isinstance(picture, reports.Grid):
+        if isinstance(picture, Grid):
             grids = [(column, other.pictures.get(tag)) for column, other in earlier]
-            alike = [
-                (c, g) for c, g in grids if isinstance(g, reports.Grid) and np.shape(g.maps) == np.shape(picture.maps)
-            ]
+            alike = [(c, g) for c, g in grids if isinstance(g, Grid) and np.shape(g.maps) == np.shape(picture.maps)]
             maps: Any = np.stack([np.asarray(grid.maps) for _, grid in alike], 1)
             columns = [column for column, _ in alike]
             pictures[f"{tag}/filmstrip"] = Filmstrip(
-                picture.images, maps, picture.captions, columns, picture.scale, picture.title
+                picture.images, maps, picture.captions, columns, picture.scale, picture.title, picture.signed
             )
     return replace(report, pictures=pictures)
 
@@ -125,13 +134,13 @@ def _row(row: TableRow) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[Mapping[str, Any]], picture: Any) -> list[TableRow]:
-    if not isinstance(picture, reports.Grid):
+    if not isinstance(picture, Grid):
         return []
     return [
         TableRow(
             **row,
             input=picture.images[index],
-            heatmap=reports.Overlay(picture.images[index], picture.maps[index], picture.scale),
+            heatmap=Overlay(picture.images[index], picture.maps[index], picture.scale, picture.signed),
         )
         for index, row in enumerate(rows)
     ]

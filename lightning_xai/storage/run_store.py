@@ -93,9 +93,19 @@ class RunStore:
         return probe
 
     def add(self, name: str, reading: Reading, stage: str = "fit", report: Report | None = None) -> Reading:
-        """Write one reading, with what was said of it; returns it with its parts left on the disk.
+        """Write one reading.
 
-        Readings of another ``stage`` than ``fit`` are kept beside the history, not in it.
+        Args:
+            name: of the callback.
+            reading: what was measured.
+            stage: readings of another one than ``fit`` are kept beside the history, not in it.
+            report: what was said of it.
+
+        Returns:
+            The reading with its parts left on the disk.
+
+        Raises:
+            OSError: it cannot be written, or the folder is another run's by now.
         """
         self.follow()
         file = f"{reading.step}-{reading.index}.npz"
@@ -186,7 +196,7 @@ class RunStore:
         return self.folder
 
     def pop_unreadable(self) -> list[Unreadable]:
-        """Why files were left out since this was last asked."""
+        """Why files were left out since the last call; forgotten with it."""
         causes = list(self.unreadable.values())
         self.unreadable.clear()
         return causes

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lightning_xai.explanation import Explanation
+from lightning_xai.testing.assertions import Promise
 from lightning_xai.testing.project import Project, attention, classification
-from lightning_xai.testing.promises import PROMISES, SLOW, Promise
+from lightning_xai.testing.promises import PROMISES, SLOW
 
 __all__ = ["PROMISES", "SLOW", "Project", "Promise", "attention", "check_explanation", "classification"]
 

@@ -62,7 +62,7 @@ class Attending(Classifier):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Conv2d(3, 8, 4, 4)  # type: ignore[assignment]
-        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.token = nn.Embedding(1, 8)
         self.encoder = nn.TransformerEncoder(
             nn.TransformerEncoderLayer(8, 2, 16, 0.1, batch_first=True), 2, enable_nested_tensor=False
         )
@@ -71,7 +71,7 @@ class Attending(Classifier):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> logits (N, classes)."""
         cells = self.features(images).flatten(2).mT
-        tokens = torch.cat([self.token.expand(len(cells), -1, -1), cells], 1)
+        tokens = torch.cat([self.token.weight.expand(len(cells), 1, -1), cells], 1)
         return self.head(self.encoder(tokens)[:, 0])  # type: ignore[no-any-return]
 
 

@@ -11,13 +11,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_xai import AttentionMaps, Probe, load_run
 from lightning_xai.callbacks.attention_maps.passes import of_real_queries, without_own
-from lightning_xai.callbacks.attention_maps.places import Windows
+from lightning_xai.callbacks.attention_maps.positions import Windows
 from lightning_xai.compare.earlier import revive
 from lightning_xai.functional import attention_entropy, attention_maps, attention_relevance, attention_rollout
 from lightning_xai.functional.metrics.attention import mean_of
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Matrix, Tokens, Traces
-from lightning_xai.reporting.tokens import LONGEST, is_special, placed_tokens
+from lightning_xai.reporting.tokens import LONGEST, is_special, unpadded_tokens
 from tests.support.attention_classifiers import Encoder, Model, Reader, Swin, Translator, ViT
 from tests.support.classifier import classifier
 from tests.support.data import SIZE, loader
@@ -362,4 +362,4 @@ def test_tokens_are_placed_by_position_or_by_what_is_real():
     real = torch.tensor([[False, True, True]])
     ids = torch.ones(1, 3, dtype=torch.long)
     for tokens in (["[PAD]", "a", "b"], ["a", "b"]):
-        assert placed_tokens(Probe(ids, tokens=[tokens]), real) == [([1, 2], ["a", "b"])]
+        assert unpadded_tokens(Probe(ids, tokens=[tokens]), real) == [([1, 2], ["a", "b"])]

@@ -29,3 +29,10 @@ def test_maps_of_two_sizes_are_brought_to_the_larger():
     small = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0)) * 50
     large = torch.nn.functional.interpolate(small[:, None], (8, 8), mode="bilinear", align_corners=False)[:, 0]
     assert agreement(small, large).tolist() == pytest.approx([1, 1, 1], abs=1e-3)
+
+
+def test_signed_maps_of_two_sizes_keep_their_order():
+    small = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0)) - 9
+    large = torch.nn.functional.interpolate(small[:, None], (8, 8), mode="bilinear", align_corners=False)[:, 0]
+    assert agreement(small, large).tolist() == pytest.approx([1, 1, 1], abs=1e-3)
+    assert agreement(-small, large).tolist() == pytest.approx([-1, -1, -1], abs=1e-3)

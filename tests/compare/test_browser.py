@@ -110,6 +110,33 @@ def test_pictures_are_those_of_the_loggers(show, browser, two, scale):
             assert (drawn - expected[sample].int()).abs().float().mean() < 1
 
 
+@pytest.mark.parametrize("scale", ["run", "map"])
+def test_signed_maps_are_those_of_the_loggers(show, browser, tmp_path, scale):
+    found = show(runs.write(tmp_path / "a", readings=[runs.signed(seed) for seed in range(3)], kind=runs.Signed))
+    browser.run("document.querySelector(`input[value=${arguments[0]}]`).click()", scale)
+    browser.settle()
+    heat = found.sections[0].tracks[0].moments[-1].heats["xai/grad_cam/auto"]
+    images = numpy.stack([found.gallery.pictures[index] for index in heat.images])
+    blank = numpy.isnan(heat.maps).any((1, 2)) | ~heat.maps.any((1, 2))  # have a plate in the loggers' picture
+    value = heat.scale if scale == "run" else None
+    expected = torch.from_numpy(overlaid(images, heat.maps, value, side=24, signed=True))
+    for sample in numpy.flatnonzero(~blank).tolist():
+        drawn = torch.tensor(browser.run(PIXELS, sample, 0)).view(24, 24, 4)[..., :3]
+        assert (drawn - expected[sample].int()).abs().max() <= 9
+        assert (drawn - expected[sample].int()).abs().float().mean() < 1.5
+    notes = browser.run("return [...document.querySelectorAll('.map em')].map((e) => e.hidden ? '' : e.textContent)")
+    assert notes == ["", "no relevance", "NaN", ""]
+    assert "Red speaks for the explained class, blue against it" in text(browser, "#lead")
+    legend = text(browser, ".legend")
+    assert legend.startswith("againstfor") and ("±" in legend) == (scale == "run")
+    ends = browser.run(
+        "const { data } = document.querySelector('.legend canvas').getContext('2d').getImageData(0, 0, 160, 1);"
+        "return [0, 80, 159].map((x) => [...data.slice(4 * x, 4 * x + 4)])"
+    )
+    assert ends[0][2] - ends[0][0] > 100 and ends[2][0] - ends[2][2] > 100
+    assert max(ends[1][:3]) - min(ends[1][:3]) < 30
+
+
 def test_maps_that_say_nothing_say_so(show, browser, tmp_path):
     show(runs.write(tmp_path / "a", epochs=(0,), readings=[runs.silent()]))
     notes = browser.run("return [...document.querySelectorAll('.map em')].map((e) => e.hidden ? '' : e.textContent)")

@@ -21,7 +21,8 @@ def maps_of(heats, frame):
     shape = (-1, len(heats["labels"]), heats["height"], heats["width"])
     held = torch.frombuffer(bytearray(base64.b64decode(heats["maps"])), dtype=torch.uint8).view(shape)
     tops = torch.tensor([top or 0.0 for top in frame["tops"]])
-    return held[frame["block"]] / 255 * tops[:, None, None]
+    levels = held[frame["block"]].float()
+    return ((levels - 128) / 127 if heats["signed"] else levels / 255) * tops[:, None, None]
 
 
 def test_maps_come_back_to_half_a_level_of_their_largest_value(tmp_path):
@@ -34,6 +35,38 @@ def test_maps_come_back_to_half_a_level_of_their_largest_value(tmp_path):
         error = (maps_of(heats, frame) - maps).abs().flatten(1).amax(1)
         assert (error <= maps.flatten(1).amax(1) / 509).all()
     assert heats["top"] == pytest.approx(max(float(r.measured.shared["peak/auto"]) for r in readings))
+
+
+def test_signed_maps_come_back_too(tmp_path):
+    readings = [runs.signed(seed) for seed in range(3)]
+    (group,) = data(runs.write(tmp_path / "a", readings=readings, kind=runs.Signed))["groups"]
+    heats = group["runs"][0]["heats"][""]
+    assert heats["signed"] and not heats["own"]
+    for frame, reading in zip(heats["frames"], readings, strict=True):
+        maps = reading.rows["maps/auto"]
+        largest = maps.abs().flatten(1).amax(1)
+        assert [top is None for top in frame["tops"]] == largest.isnan().tolist()
+        error = (maps_of(heats, frame) - maps).abs().flatten(1).amax(1)
+        assert (error <= largest / 250).logical_or(largest.isnan()).all()
+    assert heats["top"] == pytest.approx(max(float(r.shared["peak/auto"]) for r in readings))
+
+
+def test_fine_signed_maps_are_averaged_with_their_signs(tmp_path):
+    fine = runs.measured(0, cells=90)
+    fine.rows["maps/auto"].sub_(0.95)
+    (group,) = data(runs.write(tmp_path / "a", epochs=(0,), readings=[fine], kind=runs.Signed))["groups"]
+    heats = group["runs"][0]["heats"][""]
+    assert maps_of(heats, heats["frames"][0]).mean() == pytest.approx(float(fine.rows["maps/auto"].mean()), rel=0.02)
+
+
+def test_of_maps_without_a_sign_what_is_below_zero_is_nothing(tmp_path):
+    reading = runs.measured(0)
+    reading.rows["maps/auto"][0, 0, 0] = -9
+    (group,) = data(runs.write(tmp_path / "a", epochs=(0,), readings=[reading]))["groups"]
+    heats = group["runs"][0]["heats"][""]
+    assert not heats["signed"]
+    assert heats["frames"][0]["tops"][0] <= 1
+    assert maps_of(heats, heats["frames"][0])[0, 0, 0] == 0
 
 
 def test_maps_that_say_nothing_are_told_apart(tmp_path):

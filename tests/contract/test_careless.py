@@ -131,6 +131,13 @@ class AfraidOfCompilers(Margin):
         self.was_compiled = model._compiled_call_impl is not None
 
 
+class OfOneRank(Margin):
+    def settle(self, trainer):
+        super().settle(trainer)
+        if trainer.global_rank == 1:
+            self.state.probe = self.state.probe[::-1]
+
+
 CARELESS = {
     "trains_the_same": (DrawsAtRandom, "with the defaults training is another: .*torch's RNG"),
     "trains_the_same_in_every_setting": (DrawsAtRandom, "torch's RNG"),
@@ -148,6 +155,7 @@ CARELESS = {
     "works_in_both_namespaces": (no_callback, "it is no Callback of"),
     "works_in_bf16": (Sixteen, "under bf16-mixed .*margin is nan"),
     "keeps_its_size": (Hoarding, "numbers are held"),
+    "reads_the_same_on_every_rank": (OfOneRank, "two processes explain other samples"),
     "works_compiled": (AfraidOfCompilers, "of a compiled module"),
 }
 

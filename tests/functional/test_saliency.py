@@ -12,75 +12,11 @@ from torch.utils.checkpoint import checkpoint
 from lightning_xai.functional import saliency
 from lightning_xai.functional.passes.explained import channel_dimension
 from tests.support.attention_nets import Additive, Stack, transformer
+from tests.support.attributions import CASES, TARGETS, Sequence, Two, case, mlp, seeded
 from tests.support.hooks import hooks_of
-from tests.support.nets import ChannelsLast, Plain, ResNet, Text, ViT
+from tests.support.nets import ChannelsLast, Plain, Text
 
 exactly = partial(assert_close, rtol=0, atol=0)
-
-
-class Sequence(nn.Module):
-    """An LSTM over (N, L, C), which reads its last state."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm, self.head = nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.lstm(x)[0][:, -1])
-
-
-class Two(nn.Module):
-    """An image and numbers beside it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.numbers, self.image = nn.Linear(5, 4), Plain(classes=4)
-
-    def forward(self, image: Tensor, numbers: Tensor) -> Tensor:
-        return self.image(image) * self.numbers(numbers).tanh()
-
-
-class InPlace(nn.Module):
-    """Writes into its input, as nets that normalise do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x -= 0.5
-        x *= 2
-        return self.head(x).tanh()
-
-
-def seeded(make, seed=0):
-    torch.manual_seed(seed)
-    return make()
-
-
-def mlp(smooth=False):
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh() if smooth else nn.ReLU(), nn.Linear(8, 4))
-
-
-# net, a tensor or a tuple of them
-CASES = {
-    "conv": (Plain, lambda: torch.randn(5, 3, 15, 11)),
-    "residual": (ResNet, lambda: torch.randn(5, 3, 12, 12)),
-    "in place": (partial(Plain, inplace=True), lambda: torch.randn(5, 3, 15, 11)),
-    "writes into its input": (InPlace, lambda: torch.randn(5, 6)),
-    "vit": (ViT, lambda: torch.randn(5, 3, 16, 16)),
-    "lstm": (Sequence, lambda: torch.randn(5, 9, 6)),
-    "signal": (partial(Plain, dimensions=1), lambda: torch.randn(5, 3, 21)),
-    "volume": (partial(Plain, dimensions=3), lambda: torch.randn(5, 3, 9, 9, 9)),
-    "table": (mlp, lambda: torch.randn(5, 6)),
-    "two inputs": (Two, lambda: (torch.randn(5, 3, 12, 12), torch.randn(5, 5))),
-}
-TARGETS = [torch.tensor([0, 2, 1, 2, 0]), 1, "predicted", lambda output: output[:, 0] - 2 * output[:, 1].tanh()]
-
-
-def case(name):
-    make, draw = CASES[name]
-    return seeded(make).train(), draw()
 
 
 def by_hand(model, inputs, targets):

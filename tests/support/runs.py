@@ -71,6 +71,26 @@ def silent():
     return Measured({**found.rows, "maps/auto": maps}, found.shared)
 
 
+def signed(seed):
+    """Measured of four samples whose maps have both signs; one shows nothing, one is not finite, one is faint."""
+    found = measured(seed)
+    maps = found.rows["maps/auto"] - 0.6 * (1 + seed)
+    if seed == 2:
+        maps[1], maps[2, 0, 0], maps[3] = 0, math.nan, maps[3] / 20
+    return Measured({**found.rows, "maps/auto": maps}, {"peak/auto": maps.nan_to_num().abs().amax()})
+
+
+@dataclass(eq=False, kw_only=True)
+class Signed(GradCAM):
+    """Draws maps with a sign."""
+
+    def report(self, probe, history):
+        report = super().report(probe, history)
+        scale = max(float(reading.measured.rows["maps/auto"].nan_to_num().abs().max()) for reading in history)
+        pictures = {tag: replace(p, signed=True, scale=scale) for tag, p in report.pictures.items()}
+        return replace(report, pictures=pictures)
+
+
 @dataclass(eq=False, kw_only=True)
 class Curious(GradCAM):
     """Reports curves with a band, and a picture that is no heatmap over an image."""

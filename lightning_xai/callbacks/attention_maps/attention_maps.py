@@ -16,7 +16,7 @@ from lightning_xai.callbacks.attention_maps.passes import (
     one_sequence,
     relevance_rows,
 )
-from lightning_xai.callbacks.attention_maps.places import Placement
+from lightning_xai.callbacks.attention_maps.positions import Placement
 from lightning_xai.explanation.maps import MAP_SCALARS, MASK_SCALARS, Maps, largest
 from lightning_xai.flow.import_paths import import_object
 from lightning_xai.flow.model_run import ModelRun
@@ -26,9 +26,10 @@ from lightning_xai.functional.attention_rollout import attention_rollout
 from lightning_xai.functional.layers import close_matches, find_layers
 from lightning_xai.functional.metrics.attention import mean_of, share_sums
 from lightning_xai.functional.passes.explained import token_ids
+from lightning_xai.pictures import Picture
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
-from lightning_xai.report import Picture, Report, Scalar, TableRow
+from lightning_xai.report import Report, Scalar, TableRow
 from lightning_xai.reporting.heatmaps import heatmap_pictures, heatmap_rows, heatmap_scalars
 from lightning_xai.reporting.tokens import LONGEST, matrix_picture, sequence_picture
 
@@ -86,9 +87,9 @@ class AttentionMaps(Maps):
         super().__post_init__()
 
     def resolve(self, model: LightningModule) -> None:
-        for chosen in (self.layers, self.matrices, list(self.extract or {}) or None):
-            if chosen is not None:
-                find_layers(model, chosen)
+        for layers in (self.layers, self.matrices, list(self.extract or {}) or None):
+            if layers is not None:
+                find_layers(model, layers)
         self._extracts = {
             layer: import_object(function) if isinstance(function, str) else function
             for layer, function in (self.extract or {}).items()
@@ -97,8 +98,8 @@ class AttentionMaps(Maps):
     def declared(self, probe: Probe | None) -> list[Scalar]:
         """Nothing before the first reading, or that of an earlier part of the run, has seen which attention runs."""
         names = [tag.removeprefix(f"{self.tag}/") for tag in self.state.logged]
-        fitting = ((name, next((s for s in self.scalars if s.fits(name)), None)) for name in names)
-        return [replace(scalar, name=name).under(self.tag) for name, scalar in fitting if scalar is not None]
+        pairs = ((name, next((s for s in self.scalars if s.fits(name)), None)) for name in names)
+        return [replace(scalar, name=name).under(self.tag) for name, scalar in pairs if scalar is not None]
 
     @property
     def title(self) -> str:
@@ -127,29 +128,26 @@ class AttentionMaps(Maps):
         placement = Placement(probe, run.model, lambda: run(inputs), means)
         if placement.tokens_error is not None:
             self.say(f"the tokens do not fit, so they are not shown: {placement.tokens_error}")
-        chosen = {layer: means[layer] for layer in self._chosen(run.model, means)}
-        self.layer_names = {layer: layer for layer in chosen}
-        sums = entropies(run, inputs, placement, chosen, means, self._extracts)
+        logged = {layer: means[layer] for layer in self._logged_layers(run.model, means)}
+        self.layer_names = {layer: layer for layer in logged}
+        sums = entropies(run, inputs, placement, logged, means, self._extracts)
         run.rows |= {f"entropy/{layer}": values for layer, values in sums.items()}
-        everyone = torch.ones(len(probe), dtype=torch.bool, device="cpu")
-        run.rows |= {f"decoder/{layer}": everyone for layer in placement.decoder}
-        run.rows |= {f"foreign/{layer}": everyone for layer in placement.foreign}
+        each_sample = torch.ones(len(probe), dtype=torch.bool, device="cpu")
+        run.rows |= {f"decoder/{layer}": each_sample for layer in placement.decoder}
+        run.rows |= {f"foreign/{layer}": each_sample for layer in placement.decoder_self}
         maps: dict[str, Tensor] = {}
-        for layer, found in chosen.items():
-            if (
-                placement.special is not None
-                and layer not in placement.foreign
-                and found.shape[3] == placement.special.shape[1]
-            ):
-                asked = of_real_queries(found, placement.real_queries(layer, found.shape[2]))
-                run.rows[f"special/{layer}"] = share_sums(asked, placement.special.to(found.device))
+        for layer, mean in logged.items():
+            special = None if layer in placement.decoder_self else placement.special
+            if special is not None and mean.shape[3] == special.shape[1]:
+                real = of_real_queries(mean, placement.real_queries(layer, mean.shape[2]))
+                run.rows[f"special/{layer}"] = share_sums(real, special.to(mean.device))
             try:
-                place = placement.place(layer, found)
+                positions = placement.positions(layer, mean)
             except ValueError as error:
                 self.say(str(error))
                 continue
-            maps[layer] = place(found[:, 0])
-            if (distances := place.distances(found)) is not None:
+            maps[layer] = positions.lay_out(mean[:, 0])
+            if (distances := positions.distances(mean)) is not None:
                 run.rows[f"distance/{layer}"] = distances
         maps |= self._through_all(run, probe, placement, means)
         if self.matrices is not None:
@@ -162,40 +160,42 @@ class AttentionMaps(Maps):
         self, run: ModelRun, probe: Probe, placement: Placement, means: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """Rollout and relevance, each where the model allows it."""
-        found: dict[str, Tensor] = {}
-        one = one_sequence(means, len(probe))
+        maps: dict[str, Tensor] = {}
+        is_one_sequence = one_sequence(means, len(probe))
         try:
             if self._extracts:
                 raise ValueError("the weights of extract= have no gradient")
-            found["relevance"], one = relevance_rows(run, probe.inputs, self.targets(probe), placement, means)
+            targets = self.targets(probe)
+            maps["relevance"], is_one_sequence = relevance_rows(run, probe.inputs, targets, placement, means)
         except ValueError as error:
             self.say(f"no relevance is shown: {error}")
-        if one:
-            found["rollout"] = placement.place("rollout", next(iter(means.values())))(attention_rollout(means))
+        if is_one_sequence:
+            positions = placement.positions("rollout", next(iter(means.values())))
+            maps["rollout"] = positions.lay_out(attention_rollout(means))
         else:
             self.say("no rollout is shown: its layers do not all attend to one sequence")
-        return found
+        return maps
 
-    def _chosen(self, model: nn.Module, maps: Mapping[str, Tensor]) -> list[str]:
+    def _logged_layers(self, model: nn.Module, maps: Mapping[str, Tensor]) -> list[str]:
         """The layers that are logged, of all whose attention was seen."""
-        found = list(maps)
+        layers = list(maps)
         if self.layers is not None:
             named = find_layers(model, self.layers)
-            found = [layer for layer in maps if any(is_inside(layer, name) for name in named)]
-            if not found:
+            layers = [layer for layer in maps if any(is_inside(layer, name) for name in named)]
+            if not layers:
                 seen = ", ".join(list(maps)[:8]) + (f" and {len(maps) - 8} more" if len(maps) > 8 else "")
                 close = close_matches(next(iter(named)), maps)
                 raise ValueError(f"no attention runs in layers={self.layers!r}.{close} Attention was seen in: {seen}")
-        if len(found) > LAYERS:
+        if len(layers) > LAYERS:
             self.say(
-                f"attention runs in {len(found)} of the layers; the first {LAYERS} are logged, choose with layers="
+                f"attention runs in {len(layers)} of the layers; the first {LAYERS} are logged, choose with layers="
             )
-        return found[:LAYERS]
+        return layers[:LAYERS]
 
     def _matrices(self, run: ModelRun, inputs: Any, placement: Placement) -> dict[str, Tensor]:
         assert self.matrices is not None
         maps = attention_maps(run.model, inputs, layers=self.matrices, extract=self._extracts, forward=run)
-        kept = {}
+        rows = {}
         for layer, matrix in maps.items():
             if len(matrix) != placement.samples:
                 self.say(f"{layer!r} attends inside windows: its matrices are not shown")
@@ -204,8 +204,8 @@ class AttentionMaps(Maps):
                 self.say(
                     f"the matrices of {layer!r} are {tuple(matrix.shape[2:])}: the first {LONGEST} tokens are kept"
                 )
-            kept[f"matrices/{layer}"] = matrix[:, :, :LONGEST, :LONGEST]
-        return kept
+            rows[f"matrices/{layer}"] = matrix[:, :, :LONGEST, :LONGEST]
+        return rows
 
     # -- what is said of it -------------------------------------------------------------------------------------
 
@@ -220,17 +220,17 @@ class AttentionMaps(Maps):
             title = f"{TITLES.get(key, f'Attention of {key}')}, epoch {epoch}"
             scale = largest(key, history) if self.scale == "run" else None
             if measured.rows[row].ndim == 2:
-                own = shown if f"foreign/{key}" not in measured.rows else replace(shown, tokens=None)
-                pictures[tag] = sequence_picture(row, title, own, history, scale)
+                sequence = shown if f"foreign/{key}" not in measured.rows else replace(shown, tokens=None)
+                pictures[tag] = sequence_picture(row, title, sequence, history, scale)
                 continue
-            drawn = heatmap_pictures(row, title, shown, history, scale)
-            pictures |= {f"{tag}{part}": picture for part, picture in drawn.items()}
+            of_layer = heatmap_pictures(row, title, shown, history, scale)
+            pictures |= {f"{tag}{suffix}": picture for suffix, picture in of_layer.items()}
             if key == "relevance":
                 tables[f"{tag}/samples"] = heatmap_rows(row, shown, measured, scale)
         for layer in _with(measured, "matrices/"):
             title = f"Attention of {layer}, epoch {epoch}"
             pictures[f"{self.tag}/{layer}/matrix"] = matrix_picture(
-                f"matrices/{layer}", title, shown, history, foreign=f"decoder/{layer}" in measured.rows
+                f"matrices/{layer}", title, shown, history, decoder=f"decoder/{layer}" in measured.rows
             )
         return Report(epoch, scalars, pictures, tables)
 
@@ -249,5 +249,5 @@ def _values(probe: Probe, history: Sequence[Reading]) -> Iterator[tuple[str, flo
         )
     for key in _with(measured, "maps/"):
         image = measured.rows[f"maps/{key}"].ndim == 3
-        found = heatmap_scalars(f"maps/{key}", probe if image else replace(probe, masks=None), history)
-        yield from ((f"{key}/{name}", value) for name, value in found.items() if name not in _UNUSED)
+        scalars = heatmap_scalars(f"maps/{key}", probe if image else replace(probe, masks=None), history)
+        yield from ((f"{key}/{name}", value) for name, value in scalars.items() if name not in _UNUSED)

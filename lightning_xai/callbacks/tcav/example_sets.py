@@ -25,6 +25,8 @@ from lightning_xai.probe import Probe
 from lightning_xai.tensors import map_tensors, tensors
 
 BATCH = 32
+FEW = 20
+"""Examples of a concept, below which the user is told."""
 
 
 class Sets(NamedTuple):
@@ -52,15 +54,15 @@ class ExampleSets:
 
     @property
     def names(self) -> list[str]:
-        return [Path(given).name if isinstance(given, str) else given.name for given in self.concepts]
+        return [Path(concept).name if isinstance(concept, str) else concept.name for concept in self.concepts]
 
     @property
     def sizes(self) -> list[int]:
         """Examples of each concept."""
-        return [len(images_in(given) if isinstance(given, str) else given) for given in self.concepts]
+        return [len(images_in(concept) if isinstance(concept, str) else concept) for concept in self.concepts]
 
     def set_size(self, available: int) -> int:
-        """Examples of each random set: of the smallest concept, or fewer; see `lightning_xai.concept.set_size`."""
+        """Examples of each random set: of the smallest concept, or fewer; see `set_size` in `example_sources`."""
         return set_size(available, self.number, min(self.sizes))
 
     @property
@@ -70,15 +72,38 @@ class ExampleSets:
 
     def check(self, probe: Probe | None) -> None:
         """Raises what can be known to be wrong before there is a model to run, or a captured probe."""
-        for given in self.concepts:
-            if isinstance(given, str):
-                _one_folder(given)
-            elif probe is not None and given.prepared == probe.prepared:
-                _check_shapes(given.name, given.examples, probe)
+        for concept in self.concepts:
+            if isinstance(concept, str):
+                _check_folder(concept)
+            elif probe is not None and concept.prepared == probe.prepared:
+                _check_shapes(concept.name, concept.examples, probe)
         if isinstance(self.randoms, str):
-            _one_folder(self.randoms)
+            _check_folder(self.randoms)
 
-    def drawn(self) -> list[Probe]:
+    def notices(self, samples: int) -> Iterator[str]:
+        """What the user is told before training starts: the cost of a reading of so many samples, small concepts."""
+        count = len(self.concepts)
+        yield (
+            f"a reading takes at most {self.batches} forwards of up to {BATCH} examples ({count} "
+            f"concept{'s' * (count != 1)}, {self.number} random sets), and a forward and a backward of {samples} "
+            "samples"
+        )
+        for name, examples in zip(self.names, self.sizes, strict=True):
+            if examples < FEW:
+                yield f"concept {name!r} has {examples} examples: its direction is uncertain, about 50 are enough"
+
+    def size_notice(self, size: int) -> str | None:
+        """What the user is told of random sets of this size; None where they are as large as the smallest concept."""
+        smallest = min(self.sizes)
+        if size >= smallest:
+            return None
+        return (
+            f"each random set has {size} examples, the smallest concept {smallest}: there are not enough for "
+            f"{self.number} sets without common examples. More as randoms=, or fewer random_sets, make the "
+            "band of random concepts narrower"
+        )
+
+    def draw(self) -> list[Probe]:
         """Random sets of ``randoms``, which are tensors or a dataset: of that a copy is read, no RNG moves.
 
         Raises:
@@ -99,7 +124,7 @@ class ExampleSets:
             f"that failed: {type(error).__name__}: {error}. Give randoms= the examples as tensors"
         ) from error
 
-    def joined(self, samples: Sequence[Probe]) -> list[Probe]:
+    def join(self, samples: Sequence[Probe]) -> list[Probe]:
         """Random sets of samples that have passed by, which are in random order already."""
         size = self.set_size(len(samples))
         starts = range(0, self.number * size, size)
@@ -108,7 +133,7 @@ class ExampleSets:
             for start in starts
         ]
 
-    def prepared(self, run: ModelRun, probe: Probe, randoms: Sequence[Probe] | None) -> Sets:
+    def prepare(self, run: ModelRun, probe: Probe, randoms: Sequence[Probe] | None) -> Sets:
         """All examples through the path of a batch. Called inside the guarded pass: it seeds every RNG.
 
         Args:
@@ -116,21 +141,21 @@ class ExampleSets:
             probe: is what examples have to look like.
             randoms: the random sets; None draws them from the folder ``randoms``.
         """
-        for seeded in (random.seed, numpy.random.seed, torch.manual_seed):
-            seeded(self.seed)
-        concepts = [_loaded(given, probe) for given in self.concepts]
+        for set_seed in (random.seed, numpy.random.seed, torch.manual_seed):
+            set_seed(self.seed)
+        concepts = [_load(concept, probe) for concept in self.concepts]
         if randoms is None:
-            folder = _loaded(self.randoms, probe)
+            folder = _load(self.randoms, probe)
             randoms = self._sets_of(folder.examples, prepared=folder.prepared)
 
-        def batches(name: str, given: Probe) -> list[Inputs]:
-            parts = [run.prepare(part).to("cpu").inputs for part in chunks(given)]
-            _check_shapes(name, parts[0], probe)
-            return parts
+        def batches(name: str, examples: Probe) -> list[Inputs]:
+            inputs = [run.prepare(chunk).to("cpu").inputs for chunk in chunks(examples)]
+            _check_shapes(name, inputs[0], probe)
+            return inputs
 
         return Sets(
             {c.name: batches(f"concept {c.name!r}", Probe(c.examples, prepared=c.prepared)) for c in concepts},
-            [batches(f"random set {i}", given) for i, given in enumerate(randoms)],
+            [batches(f"random set {i}", examples) for i, examples in enumerate(randoms)],
         )
 
     def _sets_of(self, pool: Any, prepared: bool = False) -> list[Probe]:
@@ -163,28 +188,28 @@ def on_device(batches: Sequence[Inputs], device: torch.device) -> Iterator[Input
     return (map_tensors(batch, lambda tensor: tensor.to(device)) for batch in batches)
 
 
-def _one_folder(path: str) -> None:
-    found = Concept.folders_in(path)
-    if found != [Path(path)]:
+def _check_folder(path: str) -> None:
+    """Raises ValueError for a folder of folders, or of one image."""
+    if Concept.folders_in(path) != [Path(path)]:
         raise ValueError(f"{path} holds folders of images: give one of them, or this one alone as concepts=")
     if len(images_in(path)) < 2:
         raise ValueError(f"{path} holds one image: a direction needs two or more, better 50")
 
 
-def _loaded(given: Concept | str, probe: Probe) -> Concept:
-    if isinstance(given, Concept):
-        return given
-    _one_folder(given)
-    found = Concept.from_folder(given, like=probe)
-    assert isinstance(found, Concept)
-    return found
+def _load(concept: Concept | str, probe: Probe) -> Concept:
+    if isinstance(concept, Concept):
+        return concept
+    _check_folder(concept)
+    loaded = Concept.from_folder(concept, like=probe)
+    assert isinstance(loaded, Concept)
+    return loaded
 
 
 def _check_shapes(name: str, examples: Inputs, probe: Probe) -> None:
     # tokens may be padded to another length; activations are compared when CAVs are fitted
-    for one, other in zip(tensors(examples), tensors(probe.inputs), strict=False):
-        if one.is_floating_point() and one.shape[1:] != other.shape[1:]:
+    for example, sample in zip(tensors(examples), tensors(probe.inputs), strict=False):
+        if example.is_floating_point() and example.shape[1:] != sample.shape[1:]:
             raise ValueError(
-                f"the examples of {name} have the shape {tuple(one.shape[1:])}, the probe's samples "
-                f"{tuple(other.shape[1:])}: prepare both alike"
+                f"the examples of {name} have the shape {tuple(example.shape[1:])}, the probe's samples "
+                f"{tuple(sample.shape[1:])}: prepare both alike"
             )

@@ -34,37 +34,38 @@ class Reservoir:
     seed: int
     rank: int = 0
     world_size: int = 1
-    _kept: dict[int, Probe] = field(default_factory=dict)
-    _seen: int = 0
+    _samples: dict[int, Probe] = field(default_factory=dict)  # by key
+    _offset: int = 0  # samples of this rank before the next batch
 
     def add(self, batch: Any) -> None:
         """Look at a batch that has been through the transfer hooks; what is kept of it is cloned."""
         with torch.inference_mode(False), torch.no_grad():
             samples = Probe(split_batch(batch)[0], prepared=True)
-            keys = {self._key(place): place for place in range(len(samples))}
-            self._seen += len(samples)
-            last = max(self._kept) if len(self._kept) >= self.size else None
+            keys = {self._key(row): row for row in range(len(samples))}
+            self._offset += len(samples)
+            last = max(self._samples) if len(self._samples) >= self.size else None
             entering = sorted(key for key in keys if last is None or key < last)[: self.size]
             if not entering:
                 return
             rows = clone(samples[[keys[key] for key in entering]])
-            kept = self._kept | {key: rows[[row]] for row, key in enumerate(entering)}
-            self._kept = {key: kept[key] for key in self._first((k, sample.fingerprint) for k, sample in kept.items())}
+            pool = self._samples | {key: rows[[row]] for row, key in enumerate(entering)}
+            best = self._first((key, sample.fingerprint) for key, sample in pool.items())
+            self._samples = {key: pool[key] for key in best}
 
     def merge(self, trainer: Trainer) -> list[Probe]:
         """The draw from all ranks in random order, the same on each of them. Collective."""
         broadcast = trainer.strategy.broadcast
-        mine = {key: sample.fingerprint for key, sample in self._kept.items()}
+        mine = {key: sample.fingerprint for key, sample in self._samples.items()}
         offers: list[dict[int, str]] = [broadcast(mine, src=rank) for rank in range(self.world_size)]
-        chosen = self._first(pair for offer in offers for pair in offer.items())
-        parts: dict[int, Probe] = {}
+        keys = self._first(pair for offer in offers for pair in offer.items())
+        samples: dict[int, Probe] = {}
         for rank, offer in enumerate(offers):
-            if wanted := offer.keys() & set(chosen):
-                parts |= broadcast({key: self._kept[key] for key in wanted & self._kept.keys()}, src=rank)
-        return [parts[key] for key in chosen]
+            if of_rank := offer.keys() & set(keys):
+                samples |= broadcast({key: self._samples[key] for key in of_rank & self._samples.keys()}, src=rank)
+        return [samples[key] for key in keys]
 
-    def _key(self, place: int) -> int:
-        position = (self._seen + place) * self.world_size + self.rank
+    def _key(self, row: int) -> int:
+        position = (self._offset + row) * self.world_size + self.rank
         return int.from_bytes(blake2b(f"{self.seed} {position}".encode(), digest_size=8).digest(), "big")
 
     def _first(self, samples: Iterable[tuple[int, str]]) -> list[int]:

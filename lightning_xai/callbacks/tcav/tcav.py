@@ -11,8 +11,9 @@ from torch import Tensor
 
 from lightning_xai.attempt import attempt
 from lightning_xai.batches import Inputs
-from lightning_xai.callbacks.tcav.example_sets import BATCH, ExampleSets, Sets, on_device
+from lightning_xai.callbacks.tcav.example_sets import BATCH, ExampleSets, on_device
 from lightning_xai.callbacks.tcav.reservoir import Reservoir
+from lightning_xai.callbacks.tcav.state import TCAVState
 from lightning_xai.concept import Concept
 from lightning_xai.example_sources.folders import images_in
 from lightning_xai.explanation.features import Features
@@ -21,45 +22,23 @@ from lightning_xai.flow.loaders import most_samples
 from lightning_xai.flow.model_run import ModelRun
 from lightning_xai.flow.namespaces import LightningModule, Trainer
 from lightning_xai.flow.sampling import collect
-from lightning_xai.flow.state import State
 from lightning_xai.functional.activations import activations, earlier_layer, layer_gradients
 from lightning_xai.functional.concepts.directions import CAVs, Sensitivities
 from lightning_xai.functional.fit_cavs import fit_cavs
 from lightning_xai.functional.layers import find_layers
 from lightning_xai.functional.metrics.significance import check_test
 from lightning_xai.functional.tcav import constant_gradient_message, score_concepts
+from lightning_xai.pictures import Picture
 from lightning_xai.probe import Probe
 from lightning_xai.reading import Measured, Reading
-from lightning_xai.report import Picture
 from lightning_xai.reporting.effects import (
     SCALARS,
     all_scores,
     effect_curves,
     effect_scalars,
     is_constant,
-    told_apart,
+    shared_directions,
 )
-
-FEW = 20  # examples of a concept, below which the user is told
-
-
-@dataclass
-class TCAVState(State):
-    """What TCAV knows of a run beyond the rest.
-
-    Args:
-        reservoir: random samples to be, while batches pass by.
-        drawn: random sets, until they are prepared.
-        undrawn: why there are none.
-        sets: concepts and random sets as the model takes them.
-        constant: layers at which the gradient is the same for all samples of a class.
-    """
-
-    reservoir: Reservoir | None = None
-    drawn: list[Probe] | None = None
-    undrawn: Exception | None = None
-    sets: Sets | None = None
-    constant: set[str] = field(default_factory=set)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -139,37 +118,25 @@ class TCAV(Features):
 
     def resolve(self, model: LightningModule) -> None:
         super().resolve(model)
-        probe = None if self.probe is None else of_classes(self.given(), self.classes)
+        probe = None if self.probe is None else of_classes(self.load_probe(), self.classes)
         self._examples.check(probe)
-        count, size = len(self.concepts), self.automatic_probe()[0] if probe is None else len(probe)
-        self.say(
-            f"a reading takes at most {self._examples.batches} forwards of up to {BATCH} examples ({count} "
-            f"concept{'s' * (count != 1)}, {self.random_sets} random sets), and a forward and a backward of {size} "
-            "samples"
-        )
-        for name, examples in zip(self.concept_names, self._examples.sizes, strict=True):
-            if examples < FEW:
-                self.say(f"concept {name!r} has {examples} examples: its direction is uncertain, about 50 are enough")
+        for text in self._examples.notices(self.automatic_probe()[0] if probe is None else len(probe)):
+            self.say(text)
         if isinstance(self.randoms, str):
-            self._tell_size(self._examples.set_size(len(images_in(self.randoms))))
+            self._say_if_small(self._examples.set_size(len(images_in(self.randoms))))
         elif self.randoms is not None and self.state.sets is None:
-            self.state.drawn = self._examples.drawn()
-            self._tell_size(len(self.state.drawn[0]))
+            self.state.random_probes = self._examples.draw()
+            self._say_if_small(len(self.state.random_probes[0]))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        most = None if self.randoms is not None else most_samples(trainer, self.probe_loader)
-        if most is not None:
-            self._examples.set_size(most)
+        available = None if self.randoms is not None else most_samples(trainer, self.probe_loader)
+        if available is not None:
+            self._examples.set_size(available)  # raises where they are too few
 
-    def _tell_size(self, size: int) -> None:
-        smallest = min(self._examples.sizes)
-        if size < smallest:
-            self.say(
-                f"each random set has {size} examples, the smallest concept {smallest}: there are not enough for "
-                f"{self.random_sets} sets without common examples. More as randoms=, or fewer random_sets, make the "
-                "band of random concepts narrower"
-            )
+    def _say_if_small(self, size: int) -> None:
+        if (notice := self._examples.size_notice(size)) is not None:
+            self.say(notice)
 
     def things(self, probe: Probe | None) -> dict[str, Sequence[str]]:
         """Layers, classes, concepts, and their pairs."""
@@ -179,7 +146,7 @@ class TCAV(Features):
 
     @property
     def class_tags(self) -> list[str]:
-        # names only where they are told: those found in the data would change the tags after the first reading
+        # names only of the setting: those found in the data would change the tags after the first reading
         names = self.class_names
         return [str(number) if names is None else names[number].replace("/", "_") for number in self.classes]
 
@@ -187,15 +154,15 @@ class TCAV(Features):
 
     @property
     def _lacks_randoms(self) -> bool:
-        return self.randoms is None and self.state.sets is None and self.state.drawn is None
+        return self.randoms is None and self.state.sets is None and self.state.random_probes is None
 
     def look_at(self, trainer: Trainer, batch: Any, *, keep: bool) -> None:
         """Take random counterparts of the batches as well, where none are given."""
         super().look_at(trainer, batch, keep=keep)
         if keep and self._lacks_randoms:
-            collect(self, self._gathered(trainer), batch, "no random counterparts could be taken from the batches")
+            collect(self, self._reservoir(trainer), batch, "no random counterparts could be taken from the batches")
 
-    def _gathered(self, trainer: Trainer) -> Reservoir:
+    def _reservoir(self, trainer: Trainer) -> Reservoir:
         if self.state.reservoir is None:
             size = self.random_sets * min(self._examples.sizes)
             self.state.reservoir = Reservoir(size, self.seed, trainer.global_rank, trainer.world_size)
@@ -205,9 +172,10 @@ class TCAV(Features):
         """Make random sets of what passed by, the same on every rank."""
         super().settle(trainer)
         if self._lacks_randoms:
-            reservoir, self.state.reservoir = self._gathered(trainer), None
+            state, reservoir = self.state, self._reservoir(trainer)
+            state.reservoir = None
             # every rank holds the same samples by then; what fails is told by the reading
-            self.state.drawn, self.state.undrawn = attempt(lambda: self._examples.joined(reservoir.merge(trainer)))
+            state.random_probes, state.random_error = attempt(lambda: self._examples.join(reservoir.merge(trainer)))
 
     @property
     def is_ready(self) -> bool:
@@ -222,31 +190,33 @@ class TCAV(Features):
         state = self.state
         if state.sets is None:
             if self._lacks_randoms:
-                raise state.undrawn or ValueError("no samples have passed by to make random sets of: give randoms=")
-            state.sets = self._examples.prepared(run, probe, state.drawn)
-            self._tell_size(sum(len(Probe(part)) for part in state.sets.randoms[0]))
-            state.drawn = None
+                raise state.random_error or ValueError(
+                    "no samples have passed by to make random sets of: give randoms="
+                )
+            state.sets = self._examples.prepare(run, probe, state.random_probes)
+            self._say_if_small(sum(len(Probe(batch)) for batch in state.sets.randoms[0]))
+            state.random_probes = None
         layers = list(self.layer_names)
 
-        def activated(batches: Sequence[Inputs]) -> dict[str, Tensor]:
+        def by_layer(batches: Sequence[Inputs]) -> dict[str, Tensor]:
             return activations(run.model, on_device(batches, run.device), layers, forward=run, batch_size=BATCH)
 
-        concepts = {name: activated(batches) for name, batches in state.sets.concepts.items()}
-        randoms = [activated(batches) for batches in state.sets.randoms]
+        concepts = {name: by_layer(batches) for name, batches in state.sets.concepts.items()}
+        randoms = [by_layer(batches) for batches in state.sets.randoms]
         shared: dict[str, Tensor] = {}
         for layer in layers:
-            given = {name: found.pop(layer) for name, found in concepts.items()}
-            cavs = self._fitted(layer, given, [found.pop(layer) for found in randoms])
+            of_concepts = {name: tensors.pop(layer) for name, tensors in concepts.items()}
+            cavs = self._fit(layer, of_concepts, [tensors.pop(layer) for tensors in randoms])
             run.aside[layer] = cavs
-            shared |= {f"{key}/{layer}": tensor for key, tensor in told_apart(cavs, self.concept_names).items()}
+            shared |= {f"{key}/{layer}": tensor for key, tensor in shared_directions(cavs, self.concept_names).items()}
         return shared
 
-    def _fitted(self, layer: str, given: dict[str, Tensor], randoms: list[Tensor]) -> CAVs:
-        sound = {name: examples for name, examples in given.items() if examples.isfinite().all()}
-        for name in given.keys() - sound.keys():
+    def _fit(self, layer: str, concepts: dict[str, Tensor], randoms: list[Tensor]) -> CAVs:
+        sound = {name: tensor for name, tensor in concepts.items() if tensor.isfinite().all()}
+        for name in concepts.keys() - sound.keys():
             self.say(f"concept {name!r} has NaN or infinity at layer {layer!r}: it is left out there")
         # where none is sound, the error of all names the first
-        return fit_cavs(sound or given, randoms, classifier=self.classifier, C=self.C, pool=self.pool)
+        return fit_cavs(sound or concepts, randoms, classifier=self.classifier, C=self.C, pool=self.pool)
 
     def measure(self, run: ModelRun, probe: Probe) -> Measured:
         """What the directions say of each sample."""
@@ -297,7 +267,7 @@ class TCAV(Features):
         rows, shared = reading.measured.rows, reading.measured.shared
         sensitivities = Sensitivities(**{f.name: rows[f"{f.name}/{layer}"] for f in fields(Sensitivities)})
         sound = shared[f"sound/{layer}"]
-        names = [name for name, told in zip(self.concept_names, sound.tolist(), strict=True) if told]
+        names = [name for name, is_sound in zip(self.concept_names, sound.tolist(), strict=True) if is_sound]
         scores = score_concepts(
             sensitivities,
             probe.targets.cpu(),

@@ -3,7 +3,6 @@
 const D = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-const LIGHT = bytes(D.light), KEEP = bytes(D.keep);
 const MARKS = ["M7 2a5 5 0 1 0 .01 0z", "M2.5 2.5h9v9h-9z", "M7 1l6 6-6 6-6-6z", "M7 1.5l6 11H1z", "M1 2h12L7 12.5z", "M5 1h4v4h4v4H9v4H5V9H1V5h4z"];
 
 let group, position = D.positions.length - 1, update = () => {};
@@ -49,13 +48,21 @@ async function loadGrey(index) {
 }
 
 /** The pixel of each strength (0 to 255) over each grey (0 to 255), as canvases hold it. */
-const BLENDED = new Uint32Array(256 * 256);
-for (let value = 0; value < 256; value++) {
-  for (let grey = 0; grey < 256; grey++) {
-    const [r, g, b] = [0, 1, 2].map((c) => Math.round(LIGHT[3 * value + c] + KEEP[value] * grey / 255));
-    BLENDED[256 * value + grey] = (255 << 24 | b << 16 | g << 8 | r) >>> 0;
+function blended(colours) {
+  const light = bytes(colours.light), keep = bytes(colours.keep), pixels = new Uint32Array(256 * 256);
+  for (let value = 0; value < 256; value++) {
+    for (let grey = 0; grey < 256; grey++) {
+      const [r, g, b] = [0, 1, 2].map((c) => Math.round(light[3 * value + c] + keep[value] * grey / 255));
+      pixels[256 * value + grey] = (255 << 24 | b << 16 | g << 8 | r) >>> 0;
+    }
   }
+  return pixels;
 }
+
+/** Of maps that have a sign, zero is in the middle. */
+const SIGNED = { zero: 128, lowest: 1, pixels: blended(D.two_sided) };
+const POSITIVE = { zero: 0, lowest: 0, pixels: blended(D.colours) };
+const coloursOf = (heats) => heats.signed ? SIGNED : POSITIVE;
 
 /** Where each of `size` pixels lies between the centres of `cells` cells: the cell before it, and how far past it. */
 function between(cells, size) {
@@ -70,10 +77,13 @@ function between(cells, size) {
 
 function paint(canvas, heats, frame, sample, scale) {
   const { grey, width, height } = greys.get(frame.images[sample]);
-  const { height: rows, width: columns, maps } = heats;
+  const { height: rows, width: columns, maps } = heats, { zero, lowest, pixels: colours } = coloursOf(heats);
   const top = frame.tops[sample] || 0, gain = top ? top / (scale || top) : 0;
   const start = (frame.block * heats.labels.length + sample) * rows * columns;
-  const strength = (row, column) => Math.min(255, maps[start + Math.min(row, rows - 1) * columns + column] * gain);
+  const strength = (row, column) => {
+    const value = maps[start + Math.min(row, rows - 1) * columns + column] - zero;
+    return Math.min(255, Math.max(lowest, zero + value * gain));
+  };
   const across = between(columns, width), down = between(rows, height);
   const line = new Float32Array(columns + 1), pixels = new Uint32Array(width * height);
   for (let y = 0, place = 0; y < height; y++) {
@@ -84,7 +94,7 @@ function paint(canvas, heats, frame, sample, scale) {
     for (let x = 0; x < width; x++, place++) {
       const left = across.before[x], step = across.past[x];
       const value = line[left] * (1 - step) + line[left + 1] * step + 0.5 | 0;
-      pixels[place] = BLENDED[256 * value + grey[place]];
+      pixels[place] = colours[256 * value + grey[place]];
     }
   }
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
@@ -115,21 +125,17 @@ function input(frame, sample) {
 function legend(part) {
   const held = element("p", { class: "legend" });
   const bar = element("canvas", { width: 160, height: 1, "aria-hidden": "true" });
-  const pen = bar.getContext("2d"), row = pen.createImageData(160, 1);
-  for (let x = 0; x < 160; x++) {
-    const value = Math.round(x / 159 * 255);
-    for (let c = 0; c < 3; c++) row.data[4 * x + c] = 118 * KEEP[value] / 255 + LIGHT[3 * value + c];
-    row.data[4 * x + 3] = 255;
-  }
-  pen.putImageData(row, 0, 0);
-  const tops = element("span");
-  held.append("0", bar, tops);
+  const { signed } = group.runs.find((run) => run?.heats[part]).heats[part], { lowest, pixels } = coloursOf({ signed });
+  const row = Uint32Array.from({ length: 160 }, (_, x) => pixels[256 * Math.round(lowest + x / 159 * (255 - lowest)) + 118]);
+  bar.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(row.buffer), 160, 1), 0, 0);
+  const tops = element("span"), top = (value) => (signed ? "±" : "") + short(value);
+  held.append(...(signed ? ["against", bar, "for"] : ["0", bar]), tops);
   held.update = () => {
     const having = group.runs.flatMap((run, index) => run?.heats[part] ? [index] : []);
     const kind = scaleKind();
     tops.replaceChildren(...(kind === "map" ? ["each map's own largest value"]
-      : kind === "shared" || having.length === 1 ? [short(scaleOf(part, having[0]))]
-      : having.flatMap((run) => [mark(run), short(scaleOf(part, run))])));
+      : kind === "shared" || having.length === 1 ? [top(scaleOf(part, having[0]))]
+      : having.flatMap((run) => [mark(run), top(scaleOf(part, run))])));
   };
   return held;
 }
@@ -343,7 +349,9 @@ async function show(index) {
   const own = group.runs.some((run) => Object.values(run?.heats ?? {}).some((heats) => heats.own));
   document.querySelector(`input[value=${own ? "map" : "run"}]`).checked = true;
   warnings();
-  const what = frames.length ? "Heat marks where the map named above each column is large. " : "";
+  const signed = group.runs.some((run) => Object.values(run?.heats ?? {}).some((heats) => heats.signed));
+  const what = signed ? "Red speaks for the explained class, blue against it. "
+    : frames.length ? "Heat marks where the map named above each column is large. " : "";
   $("lead").textContent = `${what}Move through training with the slider or the arrow keys.`;
   const named = (kind) => [...new Set(group.runs.flatMap((run) => Object.keys(run?.[kind] ?? {})))];
   const parts = [...named("heats").map(samples), ...named("drawn").map(drawn)];

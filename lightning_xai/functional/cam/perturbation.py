@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from lightning_xai.functional.hooks import Tail, graph_nodes, record_tail, replaying, tapping
+from lightning_xai.functional.hooks import Tail, graph_nodes, operation, record_tail, replaying, tapping
 from lightning_xai.functional.passes.request import Request, input_tensor
 from lightning_xai.tensors import Rearrange, first_tensor, replace_first
 
@@ -83,10 +83,10 @@ def affine(scores: Tensor) -> bool:
     """Whether the graph says that the scores are affine in its leaves, as behind global pooling and linear layers."""
     gathers = 0
     for node in graph_nodes(scores):
-        operation = node.name().rpartition("::")[2].partition("Backward")[0]
-        gathers += operation == "Gather"
+        kind = operation(node)
+        gathers += kind == "Gather"
         inputs = sum(following is not None for following, _ in node.next_functions)
-        if operation not in _ANY_INPUT and not (operation in _ONE_INPUT and inputs == 1):
+        if kind not in _ANY_INPUT and not (kind in _ONE_INPUT and inputs == 1):
             return False
     return gathers <= 1  # more than the choice of the class: an index may depend on the layer
 

@@ -131,6 +131,11 @@ def graph_nodes(tensor: Tensor) -> set[Node]:
     return seen
 
 
+def operation(node: Node) -> str:
+    """What an autograd node is the backward of: "Relu" of ReluBackward0."""
+    return node.name().rpartition("::")[2].partition("Backward")[0]
+
+
 def _never_ran(never: list[str], ran: list[str]) -> str:
     names = list(dict.fromkeys(ran))
     shown = ", ".join(names[-12:])

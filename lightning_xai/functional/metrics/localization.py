@@ -14,8 +14,8 @@ def shows_relevance(maps: Tensor) -> Tensor:
 
 
 def distribution(maps: Tensor) -> Tensor:
-    """(N, *spatial) -> (N, cells) that sum to 1; a map that shows nothing is spread evenly."""
-    flat = maps.flatten(1).double()
+    """(N, *spatial) -> (N, cells) that sum to 1, of absolute values; a map that shows nothing is spread evenly."""
+    flat = maps.flatten(1).double().abs()
     flat = torch.where(shows_relevance(maps)[:, None], flat, torch.ones_like(flat))
     return flat / flat.sum(1, keepdim=True)
 
@@ -24,7 +24,7 @@ def drift(maps: Tensor, previous: Tensor | None = None) -> Tensor:
     """Total variation between two readings of the same samples, each map normalised to sum 1.
 
     Args:
-        maps: (N, *spatial), not negative.
+        maps: (N, *spatial); of signed ones the absolute values count, here and below.
         previous: the same shape; None compares with the even map.
 
     Returns:
@@ -38,7 +38,7 @@ def mask_share(maps: Tensor, mask: Tensor) -> Tensor:
     """The share of the relevance that lies inside a mask.
 
     Args:
-        maps: (N, h, w), not negative.
+        maps: (N, h, w).
         mask: (N, H, W) bool; a cell of the map counts by the area of it that the mask covers.
 
     Returns:
@@ -67,7 +67,7 @@ def pointing_game(maps: Tensor, mask: Tensor) -> Tensor:
         (N,) of 0 or 1; 0 for a map that shows nothing.
     """
     near = F.max_pool2d(_cover(mask, maps), kernel_size=3, stride=1, padding=1).flatten(1) > 0
-    peak = maps.nan_to_num().flatten(1).argmax(1, keepdim=True)
+    peak = maps.nan_to_num().abs().flatten(1).argmax(1, keepdim=True)
     return (near.gather(1, peak)[:, 0] & shows_relevance(maps)).double()
 
 

@@ -1,41 +1,37 @@
-"""What an attribution explains: the first floating-point input, or what an embedding makes of token ids."""
+"""Which input an attribution explains, and where its channels are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge
 
-from lightning_xai.functional.hooks import Call, embedding, graph_nodes, trace
-from lightning_xai.functional.layers import named_layers, torchscript_note
-from lightning_xai.functional.passes.request import Request, explaining, input_tensor
-from lightning_xai.tensors import map_tensors, tensors
+from lightning_xai.functional.hooks import Call, trace
+from lightning_xai.functional.layers import close_matches
+from lightning_xai.functional.passes.request import explaining, input_tensor
+from lightning_xai.tensors import tensors
+
+_WHOLE = (torch.long, torch.int32)
 
 
-@contextmanager
-def differentiable(request: Request) -> Iterator[tuple[Tensor, Tensor]]:
-    """The tensor that is explained and the scores, connected by a graph; differentiate inside the context.
+def place_of(inputs: Any, of: str | int | None) -> int | None:
+    """Which of `tensors(inputs)` is explained, None where there is none that could be.
+
+    Args:
+        inputs: what the model takes.
+        of: the name or place of one of them; None takes the first floating-point one, then token ids.
 
     Raises:
-        TypeError: there is neither a floating-point input nor an embedding that token ids go into.
-        ValueError: the scores do not depend on it.
+        ValueError: `of` names none of them, or one without a value for each sample.
+        TypeError: `of` names no tensor of floating-point or whole numbers.
     """
-    given = floating_input(request.inputs)
-    with torch.enable_grad():
-        if given is None:
-            with _embedded(request) as (explained, scores):
-                yield _connected(explained, scores, "what the embedding returns"), scores
-            return
-        explained = given.clone().requires_grad_()
-        # a clone, since an in-place operation may follow
-        inputs = map_tensors(request.inputs, lambda tensor: explained.clone() if tensor is given else tensor)
-        scores = replace(request, inputs=inputs).scores()
-        yield _connected(explained, scores, "the first floating-point input"), scores
+    if of is not None:
+        return _named(inputs, of)
+    chosen = floating_input(inputs)
+    chosen = token_ids(inputs) if chosen is None else chosen
+    return next((place for place, tensor in enumerate(tensors(inputs)) if tensor is chosen), None)
 
 
 def floating_input(inputs: Any) -> Tensor | None:
@@ -56,42 +52,35 @@ def floating_input(inputs: Any) -> Tensor | None:
 def token_ids(inputs: Any) -> Tensor | None:
     """The (N, L) whole numbers among the inputs that stand for tokens, None where there are none."""
     if isinstance(inputs, Mapping) and isinstance(inputs.get("input_ids"), Tensor):
-        found: Tensor = inputs["input_ids"]
-        return found
-    whole = (torch.long, torch.int32)
-    return next((t for t in tensors(inputs) if t.ndim == 2 and t.dtype in whole), None)
+        ids: Tensor = inputs["input_ids"]
+        return ids
+    return next((t for t in tensors(inputs) if t.ndim == 2 and t.dtype in _WHOLE), None)
 
 
-@contextmanager
-def _embedded(request: Request) -> Iterator[tuple[Tensor, Tensor]]:
-    ids = token_ids(request.inputs)
-    embeddings = [name for name, module in named_layers(request.model).items() if isinstance(module, nn.Embedding)]
-    if ids is None or not embeddings:
-        given = ", ".join(f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in tensors(request.inputs))
-        lacks = "no token ids (N, L) that" if ids is None else "no nn.Embedding that the token ids"
+def described(tree: Any) -> str:
+    """The tensors inside `tree` by type and shape, for errors."""
+    return ", ".join(f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in tensors(tree))
+
+
+def _named(inputs: Any, of: str | int) -> int:
+    parts = inputs if isinstance(inputs, (Mapping, tuple, list)) else [inputs]
+    names = list(parts) if isinstance(parts, Mapping) else list(range(len(parts)))
+    if of not in names:
+        close = close_matches(of, map(str, names)) if isinstance(of, str) else ""
+        raise ValueError(f"of={of!r} is none of the inputs.{close} There are {', '.join(map(repr, names))}.")
+    part, samples = parts[of], input_tensor(inputs).shape[0]  # type: ignore[index]
+    if not isinstance(part, Tensor) or not (part.is_floating_point() or part.dtype in _WHOLE):
         raise TypeError(
-            f"the inputs ({given}) have no gradient: there is no floating-point tensor among them, and {lacks} could "
-            "go into an embedding. Give the inputs as floating-point numbers (images.float()), with forward= where "
-            f"the model takes them otherwise.{torchscript_note(request.model)}"
+            f"of={of!r} is {described(part) if isinstance(part, Tensor) else f'a {type(part).__name__}'}; expected a "
+            "tensor of floating-point numbers, or of token ids that go into an embedding"
         )
-    with embedding(request.model, ids) as found:
-        scores = request.scores()
-        if not found:
-            raise TypeError(
-                f"the token ids {tuple(ids.shape)} go into no nn.Embedding as they are; the model has "
-                f"{', '.join(map(repr, embeddings[:8]))}. Give the embedded tokens as the input, with forward= for "
-                "what follows."
-            )
-        yield next(iter(found.values())), scores
-
-
-def _connected(explained: Tensor, scores: Tensor, what: str) -> Tensor:
-    if get_gradient_edge(explained).node not in graph_nodes(scores):
+    if part.shape[:1] != (samples,):
         raise ValueError(
-            f"the scores do not depend on {what}, {tuple(explained.shape)}: it is not used, or passes through "
-            "detach(), no_grad() or numpy on the way. Put the input that counts first, or explain a layer behind."
+            f"of={of!r} has the shape {tuple(part.shape)} for {samples} samples; expected ({samples}, ...), one row a "
+            "sample"
         )
-    return explained
+    before = names[: names.index(of)]
+    return sum(len(tensors(parts[name])) for name in before)
 
 
 def channel_dimension(model: nn.Module, inputs: Any, *, forward: Callable[[Any], Any] | None = None) -> int | None:

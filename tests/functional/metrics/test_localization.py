@@ -56,3 +56,15 @@ def test_pointing_forgives_one_cell(cell, hit):
 def test_shows_relevance():
     maps = torch.stack([torch.zeros(2, 2), torch.eye(2), torch.full((2, 2), float("nan"))])
     assert shows_relevance(maps).tolist() == [False, True, False]
+
+
+def test_of_signed_maps_the_absolute_values_count():
+    maps = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0))
+    other, mask = maps.flip(1), torch.zeros(3, 8, 8, dtype=torch.bool)
+    mask[:, :3, :5] = True
+    assert torch.equal(drift(maps, other), drift(maps.abs(), other.abs()))
+    assert torch.equal(mask_share(maps, mask), mask_share(maps.abs(), mask))
+    assert torch.equal(pointing_game(maps, mask), pointing_game(maps.abs(), mask))
+    assert pointing_game(-corner(), torch.ones(1, 4, 4, dtype=torch.bool)).item() == 1
+    against = corner() - 3 * corner().flip((1, 2))
+    assert mask_share(against, corner() != 0).item() == pytest.approx(0.25)

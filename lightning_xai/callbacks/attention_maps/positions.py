@@ -20,30 +20,30 @@ from lightning_xai.functional.metrics.attention import distance_sums
 from lightning_xai.functional.passes.explained import token_ids
 from lightning_xai.functional.passes.layout import image_size, token_grid
 from lightning_xai.probe import Probe
-from lightning_xai.reporting.tokens import is_special, placed_tokens
+from lightning_xai.reporting.tokens import is_special, unpadded_tokens
 
 
 @dataclass(frozen=True)
-class Place:
-    """Which row of a map is kept for each sample, and where its weights lie.
+class KeyPositions:
+    """Which query of each sample is shown, and where its keys lie: in an image, or along a sequence.
 
     Args:
-        rows: (N,) the query of each sample; None takes the mean over all queries.
+        queries: (N,) the query of each sample; None takes the mean over all queries.
         prefix: keys before the first cell.
         grid: rows and columns of the cells; None for a sequence.
     """
 
-    rows: Tensor | None
+    queries: Tensor | None
     prefix: int = 0
     grid: tuple[int, int] | None = None
 
-    def __call__(self, maps: Tensor) -> Tensor:
+    def lay_out(self, maps: Tensor) -> Tensor:
         """(N, queries, keys) -> (N, rows, columns), or (N, keys) of a sequence."""
-        if self.rows is None:
-            kept = maps.mean(1)
+        if self.queries is None:
+            weights = maps.mean(1)
         else:
-            kept = maps[torch.arange(len(maps), device=maps.device), self.rows.to(maps.device)]
-        return kept if self.grid is None else kept[:, self.prefix :].reshape(-1, *self.grid)
+            weights = maps[torch.arange(len(maps), device=maps.device), self.queries.to(maps.device)]
+        return weights if self.grid is None else weights[:, self.prefix :].reshape(-1, *self.grid)
 
     def distances(self, maps: Tensor) -> Tensor | None:
         """(N, 2) sums for the attention distance of (N, 1, queries, keys); None where both are not the same cells."""
@@ -66,7 +66,7 @@ class Windows:
     grid: tuple[int, int]
     shift: tuple[int, int]
 
-    def __call__(self, maps: Tensor) -> Tensor:
+    def lay_out(self, maps: Tensor) -> Tensor:
         """(N * windows, cells, cells) -> (N, rows, columns), the mean over the queries of the whole image."""
         (high, wide), (rows, columns) = self.window, self.grid
         down, across = rows // high, columns // wide
@@ -82,7 +82,7 @@ class Windows:
 
 
 class Placement:
-    """What is known of the probe and the model, and with it the place of each layer's weights.
+    """What is known of the probe and the model, and with it where the keys of each layer lie.
 
     Args:
         probe: prepared.
@@ -104,9 +104,9 @@ class Placement:
         mixed = any(len(m) == self.samples and m.shape[2] == m.shape[3] > 1 for m in _before(maps, causal))
         self.decoder = list(maps)[list(maps).index(causal[0]) :] if mixed else []
         """The layers of a decoder that reads an encoder: from the first causal layer on, if others come before it."""
-        self.foreign = [layer for layer in self.decoder if layer in causal]
-        """The layers whose keys are no tokens of the probe, but of the decoder's own sequence."""
-        self._decoded = _decoded(probe.inputs, self.real)
+        self.decoder_self = [layer for layer in self.decoder if layer in causal]
+        """Those of them whose keys are no tokens of the probe, but of the decoder's own sequence."""
+        self._real_decoded = _real_decoded(probe.inputs, self.real)
         self.special = self.tokens_error = None
         if probe.tokens is not None and self.real is not None:
             try:
@@ -114,27 +114,27 @@ class Placement:
             except ValueError as error:
                 self.tokens_error = str(error)
 
-    def place(self, layer: str, maps: Tensor) -> Place | Windows:
-        """Where the weights of (N, 1, queries, keys) lie.
+    def positions(self, layer: str, maps: Tensor) -> KeyPositions | Windows:
+        """Where the keys of (N, 1, queries, keys) lie.
 
         Raises:
-            ValueError: windows whose places the model does not tell.
+            ValueError: windows whose positions the model does not tell.
         """
         n, _, queries, keys = maps.shape
         if n != self.samples:
             return self._windows(layer, n, keys)
         text = self.ids is not None and self.ids.shape[1] == keys
-        found = None if self.image is None or text else token_grid(keys, self.image)
-        if found is None:
-            return Place(self._deciding(layer, maps))
-        prefix, grid = found
+        cells = None if self.image is None or text else token_grid(keys, self.image)
+        if cells is None:
+            return KeyPositions(self._deciding(layer, maps))
+        prefix, grid = cells
         # a class token comes first, and a query of its own decides alone; otherwise every cell counts
         alone = prefix > 0 or queries == 1
-        return Place(torch.zeros(n, dtype=torch.long, device="cpu") if alone else None, prefix, grid)
+        return KeyPositions(torch.zeros(n, dtype=torch.long, device="cpu") if alone else None, prefix, grid)
 
     def real_queries(self, layer: str, queries: int) -> Tensor | None:
         """(N, queries) bool, False where a query is padding; None where nothing is known of them."""
-        real = self._decoded if layer in self.decoder else self.real
+        real = self._real_decoded if layer in self.decoder else self.real
         return real if real is not None and real.shape[1] == queries else None
 
     def last(self, layer: str, queries: int) -> Tensor:
@@ -152,11 +152,11 @@ class Placement:
         return torch.zeros(self.samples, dtype=torch.long, device="cpu") if real is None else real.long().argmax(1)
 
     def _windows(self, layer: str, number: int, keys: int) -> Windows:
-        what = f"{layer!r} attends inside windows, {number} for {self.samples} samples, so there is no picture of it"
-        found = self._windowed(layer)
-        if found is None or self.image is None:
-            raise ValueError(f"{what}: no module around it tells its window_size and shift_size, as in Swin")
-        name, window, shift = found
+        problem = f"{layer!r} attends inside windows, {number} for {self.samples} samples, so there is no picture of it"
+        sizes = self._window_sizes(layer)
+        if sizes is None or self.image is None:
+            raise ValueError(f"{problem}: no module around it tells its window_size and shift_size, as in Swin")
+        name, window, shift = sizes
         shape = next((call.shape for call in reversed(self._calls) if call.name == name), ())
         grid: Sequence[int] = shape[1:3] if len(shape) == 4 else ()
         if len(shape) == 3:
@@ -164,11 +164,12 @@ class Placement:
             grid = cells if prefix == 0 else ()
         fits = len(grid) == 2 and not (grid[0] % window[0] or grid[1] % window[1])
         if not fits or window[0] * window[1] != keys or grid[0] * grid[1] * self.samples != number * keys:
-            raise ValueError(f"{what}: windows of {window} do not cut its cells {tuple(shape)} evenly")
-        moved = [0 if cells <= side else by for cells, side, by in zip(grid, window, shift, strict=True)]
-        return Windows(window, (grid[0], grid[1]), (moved[0], moved[1]))
+            raise ValueError(f"{problem}: windows of {window} do not cut its cells {tuple(shape)} evenly")
+        down, across = (0 if cells <= side else by for cells, side, by in zip(grid, window, shift, strict=True))
+        return Windows(window, (grid[0], grid[1]), (down, across))
 
-    def _windowed(self, layer: str) -> tuple[str, tuple[int, int], tuple[int, int]] | None:
+    def _window_sizes(self, layer: str) -> tuple[str, tuple[int, int], tuple[int, int]] | None:
+        """The name of the module around the layer that tells them, window and shift."""
         modules, name = named_layers(self._model), layer.partition("#")[0]
         while name:
             window, shift = (getattr(modules.get(name), size, None) for size in ("window_size", "shift_size"))
@@ -193,7 +194,7 @@ def _before(maps: Mapping[str, Tensor], layers: Sequence[str]) -> list[Tensor]:
     return [maps[name] for name in names[: names.index(layers[0])]] if layers else []
 
 
-def _decoded(inputs: Any, real: Tensor | None) -> Tensor | None:
+def _real_decoded(inputs: Any, real: Tensor | None) -> Tensor | None:
     """(N, L) bool: where the decoder's own sequence is no padding; it is made of the encoder's where none is given."""
     ids = inputs.get("decoder_input_ids") if isinstance(inputs, Mapping) else None
     if not isinstance(ids, Tensor):
@@ -204,8 +205,8 @@ def _decoded(inputs: Any, real: Tensor | None) -> Tensor | None:
 
 def _special(probe: Probe, real: Tensor) -> Tensor:
     special = torch.zeros_like(real)
-    for row, (positions, tokens) in zip(special, placed_tokens(probe, real), strict=True):
-        row[[place for place, token in zip(positions, tokens, strict=True) if is_special(token)]] = True
+    for row, (positions, tokens) in zip(special, unpadded_tokens(probe, real), strict=True):
+        row[[position for position, token in zip(positions, tokens, strict=True) if is_special(token)]] = True
     return special
 
 
