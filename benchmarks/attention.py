@@ -86,14 +86,14 @@ def compare(name: str, rounds: int, device: torch.device) -> None:
 
 def vit(attention: str, device: torch.device) -> tuple[nn.Module, dict[str, Any]]:
     """A ViT-S: 197 tokens, 12 layers, 6 heads; 8 images."""
-    config = ViTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536, num_labels=10)
+    config = ViTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536, num_labels=10)  # type: ignore[call-arg]
     config._attn_implementation = attention
     return ViTForImageClassification(config).eval().to(device), {"pixel_values": torch.randn(8, 3, 224, 224).to(device)}
 
 
 def bert(attention: str, device: torch.device) -> tuple[nn.Module, dict[str, Any]]:
     """A BERT-base: 12 layers, 12 heads; 4 texts of 512 tokens, one of them padded."""
-    config = BertConfig(num_labels=2)
+    config = BertConfig(num_labels=2)  # type: ignore[call-arg]
     config._attn_implementation = attention
     mask = torch.ones(4, 512, dtype=torch.long)
     mask[1, 300:] = 0

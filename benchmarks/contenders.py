@@ -47,11 +47,11 @@ def floor(model: nn.Module, net: Net, images: Tensor, labels: Tensor) -> Tensor:
     return (gradient.mean((2, 3), keepdim=True) * activation).sum(1).relu()
 
 
-def ours(model: nn.Module, net: Net, images: Tensor, labels: Tensor) -> Tensor:
+def ours(model: nn.Module, net: Net, images: Tensor, labels: Tensor) -> Any:
     return grad_cam(model, images, labels, layer=net.layer)
 
 
-def ours_default_layer(model: nn.Module, net: Net, images: Tensor, labels: Tensor) -> Tensor:
+def ours_default_layer(model: nn.Module, net: Net, images: Tensor, labels: Tensor) -> Any:
     return grad_cam(model, images, labels)
 
 

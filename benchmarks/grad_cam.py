@@ -91,7 +91,7 @@ def compare(name: str, rounds: int, device: torch.device) -> None:
     show_shadow(model, net, images, labels, rounds, device)
 
     image, classes = images[:1], torch.arange(5, device=device)[None]
-    one = {
+    one: dict[str, Callable[[], Any]] = {
         "forward": partial(plain, model, net, image, labels),
         "five classes": partial(grad_cam, model, image, classes, layer=net.layer),
     }
@@ -140,9 +140,9 @@ def compare_variants(rounds: int, perturbation: bool, device: torch.device) -> N
     for variant, spent in seconds.items():
         print(f"  {variant:<26} {1e3 * median(spent):8.1f}   {shown(ratio(spent, seconds['grad_cam']))}")
     for variant, layer in PERTURBATIONS if perturbation else ():
-        spent = timed(run(variant, layer), device)
-        share = spent / median(seconds["grad_cam"])
-        print(f"  {f'{variant}, {layer}':<26} {1e3 * spent:8.1f}   {share:.1f}, run once")
+        once = timed(run(variant, layer), device)
+        share = once / median(seconds["grad_cam"])
+        print(f"  {f'{variant}, {layer}':<26} {1e3 * once:8.1f}   {share:.1f}, run once")
 
 
 def show_share_of_an_epoch(images: int, epochs: int, device: torch.device) -> None:

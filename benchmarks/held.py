@@ -65,7 +65,8 @@ class TimedFloor(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         with self.clock, torch.enable_grad():
-            floor(pl_module.net, NET, self.images.to(pl_module.device), self.labels.to(pl_module.device)).cpu()
+            images, labels = (tensor.to(pl_module.device) for tensor in (self.images, self.labels))
+            floor(pl_module.get_submodule("net"), NET, images, labels).cpu()
 
 
 def main() -> None:

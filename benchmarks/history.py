@@ -82,7 +82,10 @@ def main() -> None:
 def over_the_run(epochs: int) -> None:
     """Late epochs over early ones."""
     images, labels = torch.randn(12, 3, 16, 16), torch.arange(12) % 3
-    concepts = [Concept("one", torch.randn(8, 3, 16, 16)), Concept("other", torch.randn(8, 3, 16, 16))]
+    concepts: list[Concept | str] = [
+        Concept("one", torch.randn(8, 3, 16, 16)),
+        Concept("other", torch.randn(8, 3, 16, 16)),
+    ]
     quiet: dict[str, Any] = {"background": False, "shown": 2}  # else drawing would hide what else there is
     callbacks: list[Explanation] = [
         GradCAM(**quiet),

@@ -61,6 +61,11 @@ def shortcut(channels: int, out: int, stride: int) -> nn.Module:
 class ResNet(nn.Module):
     """The module names and in-place ReLUs of torchvision's."""
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(self, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, ...]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)

@@ -218,9 +218,10 @@ def against_captum(
         def classes(self) -> list[int]:
             return self.machine.classes_.tolist()
 
+    datasets: dict[str, Any] = {**images}
     known = [
         Concept(index, name, torch.utils.data.DataLoader(examples, batch_size=32))
-        for index, (name, examples) in enumerate(images.items())
+        for index, (name, examples) in enumerate(datasets.items())
     ]
     number = sum(name.startswith("concept") for name in images)
     with_concepts = [[concept, random] for concept in known[:number] for random in known[number:]]

@@ -24,6 +24,7 @@ from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from shapes import CLASSES, Shapes, make_marked, make_shapes
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -83,7 +84,7 @@ class ShapeNet(LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.log_dict(truth(self, self.held_out))
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(self.parameters(), lr=2e-3)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
@@ -184,9 +185,11 @@ def save_filmstrip(folder: Path) -> Path:
     """The history of the probe, drawn from what the run has stored."""
     run = load_run(folder)
     probe, readings = run.probes["grad_cam"], run.readings["grad_cam"]
+    if probe is None or probe.targets is None or (images := probe.images()) is None:
+        raise SystemExit(f"{folder} holds no images with labels")
     maps = torch.stack([reading.measured.rows["maps/auto"] for reading in readings], 1)
     picture = Filmstrip(
-        images=probe.images(),
+        images=images,
         maps=maps,
         captions=[probe.label(int(target)) for target in probe.targets],
         columns=[f"epoch {reading.epoch}" for reading in readings],

@@ -107,6 +107,8 @@ def print_shares(folder: Path) -> None:
     """How much of the last reading lies on the keyword and on the worthless word, over the explained sentences."""
     run = load_run(folder)
     probe, rows = run.probes["attention_maps"], run.readings["attention_maps"][-1].measured.rows
+    if probe is None or probe.tokens is None:
+        raise SystemExit(f"{folder} holds no sentences")
     groups = {"keyword": {word for words in KEYWORDS.values() for word in words}, "worthless": {WORTHLESS}}
     print(f"\n{'share on':30} {'keyword':>10} {'worthless':>10}")
     for key in (key for key in rows if key.startswith("maps/")):

@@ -4,6 +4,7 @@ import ast
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,7 +79,8 @@ def test_grad_cam(other_defaults, variant, kind, layer):
 def attended(model, inputs, square=True):
     model.eval()
     each = attention_maps(model, inputs)
-    found = [each, attention_maps(model, inputs, queries=[0, -1]), attention_maps(model, inputs, heads="mean")]
+    found: list[Any] = [each, attention_maps(model, inputs, queries=[0, -1])]
+    found.append(attention_maps(model, inputs, heads="mean"))
     found += [attention_relevance(model, inputs), attention_relevance(model, inputs, 1, rows=[0])]
     if square:
         found += [attention_rollout(each, discard=0.2), attention_rollout_rows(model, inputs, rows=[0, -1])]

@@ -10,6 +10,8 @@ from lightning_xai.batches import join_batch, split_batch
 from lightning_xai.probe import Probe
 from lightning_xai.tensors import map_tensors
 
+Batch = namedtuple("Batch", ["x", "y"])
+
 
 def images(n=4):
     return torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -22,7 +24,7 @@ def images(n=4):
         [images(), torch.arange(4)],
         {"image": images(), "label": torch.arange(4), "path": ["a", "b", "c", "d"]},
         {"pixel_values": images(), "labels": torch.arange(4)},
-        namedtuple("Batch", ["x", "y"])(images(), torch.arange(4)),
+        Batch(images(), torch.arange(4)),
     ],
     ids=["tuple", "list", "mapping", "transformers", "namedtuple"],
 )
@@ -78,7 +80,7 @@ def test_a_tensor_takes_the_place_of_the_entry_that_is_like_it():
 
 @pytest.mark.parametrize("kind", [tuple, list])
 def test_sequences_of_a_make_of_their_own_are_mapped_to_plain_ones(kind):
-    class Pair(kind):
+    class Pair(kind):  # type: ignore[misc, valid-type]
         def __new__(cls, first, second):
             return kind.__new__(cls, (first, second))
 
@@ -183,7 +185,7 @@ def test_images_undo_the_normalisation():
 def test_images_without_statistics():
     assert Probe(images()).images().equal((images() * 255).round().byte().permute(0, 2, 3, 1))
     stretched = Probe(images() * 4 - 2).images()
-    assert (stretched.min(), stretched.max()) == (0, 255)
+    assert [int(stretched.min()), int(stretched.max())] == [0, 255]
     grey = Probe((images()[:, :1] * 255).byte()).images()
     assert grey.shape == (4, 8, 8, 3)
     assert grey[..., 0].equal(grey[..., 2])

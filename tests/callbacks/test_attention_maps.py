@@ -263,8 +263,11 @@ def test_tokens_that_do_not_fit_are_said_and_left_out(tmp_path, caplog):
 
 
 def test_a_decode_that_fails_is_warned_of(tmp_path):
+    def fails(ids):
+        raise ZeroDivisionError
+
     with pytest.warns(RuntimeWarning, match="decode= made no tokens of the probe"):
-        fit(tmp_path, AttentionMaps(decode=lambda ids: 1 / 0), seeded(Reader), text_loader())
+        fit(tmp_path, AttentionMaps(decode=fails), seeded(Reader), text_loader())
 
 
 @pytest.mark.parametrize("setting", ["layers", "matrices"])

@@ -4,6 +4,7 @@ import re
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch.utils.data import DataLoader
@@ -38,11 +39,14 @@ def cli(request, monkeypatch, tmp_path):
     lightning = import_module(request.param)
     LightningCLI = import_module(f"{request.param}.cli").LightningCLI
 
-    class Net(net_of(lightning)):
+    Base: Any = net_of(lightning)
+    DataModule: Any = lightning.LightningDataModule
+
+    class Net(Base):
         def logits(self, image):
             return self(image)
 
-    class Data(lightning.LightningDataModule):
+    class Data(DataModule):
         def train_dataloader(self):
             return DataLoader(Samples(8), 4)
 

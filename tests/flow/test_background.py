@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,12 @@ def workers():
 
 def test_tasks_run_in_order_in_one_other_thread():
     worker, seen = background.Worker(), []
+
+    def see(number):
+        seen.append((number, threading.current_thread().name))
+
     for number in range(50):
-        worker.submit(lambda number=number: seen.append((number, threading.current_thread().name)))
+        worker.submit(partial(see, number))
     worker.flush()
     worker.stop()
     assert [number for number, _ in seen] == list(range(50))
@@ -71,8 +76,13 @@ def test_nothing_that_a_task_raises_ends_the_worker():
 
 def test_stop_runs_what_waits():
     worker, seen = background.Worker(), []
+
+    def see(number):
+        time.sleep(0.01)
+        seen.append(number)
+
     for number in range(background.ROOM):
-        worker.submit(lambda number=number: (time.sleep(0.01), seen.append(number)))
+        worker.submit(partial(see, number))
     worker.stop()
     assert seen == list(range(background.ROOM))
 

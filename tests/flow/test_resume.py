@@ -41,7 +41,8 @@ def epochs(*numbers):
 
 def backwards(count=8, seed=1, batch_size=4):
     """The samples of `loader(count, seed=seed)` in another order."""
-    return DataLoader(list(reversed([*Samples(count, seed=seed)])), batch_size)
+    samples = Samples(count, seed=seed)
+    return DataLoader([samples[index] for index in reversed(range(count))], batch_size)
 
 
 def run(folder, callback, max_epochs, ckpt_path=None, version=0, train=None, val=None, model=None, **settings):

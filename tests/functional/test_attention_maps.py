@@ -1,5 +1,7 @@
 import copy
 import warnings
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -135,7 +137,8 @@ def test_transformers(name: str, attention: str) -> None:
 def test_fused_arguments(kind: str) -> None:
     q, k, v = torch.randn(3, 4, 6, 8), torch.randn(3, 4, 9, 8), torch.randn(3, 4, 9, 5)
     keep = torch.rand(3, 1, 6, 9) > 0.4
-    settings, mask, scale = {}, None, None
+    settings: dict[str, Any] = {}
+    mask, scale = None, None
     if kind == "bool":
         settings, mask = {"attn_mask": keep}, keep
     elif kind == "float":
@@ -221,12 +224,21 @@ def test_the_output_is_what_it_was_and_nothing_stays_behind() -> None:
         with torch.no_grad():
             expected = net(x)
         outputs: list[Tensor] = []
-        attention_maps(net, x, forward=lambda x, net=net, outputs=outputs: outputs.append(net(x)))
+        attention_maps(net, x, forward=partial(seen, net, outputs))
         assert torch.equal(outputs[0], expected)
         assert hooks_of(net) == {}
         with pytest.raises(RuntimeError, match="boom"):
-            attention_maps(net, x, forward=lambda x, net=net: (net(x), exec("raise RuntimeError('boom')")))
+            attention_maps(net, x, forward=partial(breaks, net))
         assert hooks_of(net) == {}
+
+
+def seen(net: nn.Module, outputs: list[Tensor], x: Tensor) -> None:
+    outputs.append(net(x))
+
+
+def breaks(net: nn.Module, x: Tensor) -> None:
+    net(x)
+    raise RuntimeError("boom")
 
 
 def test_a_second_call_has_a_number() -> None:

@@ -73,7 +73,8 @@ def test_plain_stack(settings: dict[str, bool], chunk: None) -> None:
     torch.manual_seed(0)
     net, x = Stack(fused=False, causal=settings.get("causal", False)).eval(), 3 * torch.randn(4, 7, 16)
     score = net(x).gather(1, torch.tensor([[0], [1], [2], [1]])).sum()
-    expected = chained(positive(score, [block.weights for block in net.blocks]))
+    weights: list[Any] = [block.weights for block in net.blocks]
+    expected = chained(positive(score, weights))
     ours = Stack(**settings)
     ours.load_state_dict(net.state_dict())
     relevance = attention_relevance(ours, x, torch.tensor([0, 1, 2, 1]))

@@ -262,7 +262,7 @@ def test_bad_input(case: str) -> None:
     changed, error, message = BAD[case]
     concepts, randoms = sets()
     with pytest.raises(error, match=message):
-        fit_cavs(**{"concepts": concepts, "randoms": randoms, **changed})
+        fit_cavs(**{"concepts": concepts, "randoms": randoms} | changed)
 
 
 def test_overflow_says_so() -> None:

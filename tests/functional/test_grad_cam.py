@@ -152,7 +152,7 @@ def test_ways_to_name_layers() -> None:
     pattern = grad_cam(model, x, y, layer="layer2.?")
     assert list(pattern) == ["layer2.0", "layer2.1"]
     torch.testing.assert_close(pattern["layer2.1"], expected)
-    assert list(grad_cam(model, x, y, layer=[model.layer1])) == ["layer1"]
+    assert list(grad_cam(model, x, y, layer=[model.get_submodule("layer1")])) == ["layer1"]
 
 
 def test_ways_to_name_targets() -> None:

@@ -1,5 +1,7 @@
 """Lazy modules that no forward has run: nothing but the guarded pass may look at what they do not have yet."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -17,7 +19,7 @@ IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 CLASSES = torch.tensor([0, 1, 1])
 
 FUNCTIONS = {
-    **{variant: lambda net, v=variant: grad_cam(net, IMAGES, 1, layer="patches", variant=v) for variant in VARIANTS},
+    **{name: partial(grad_cam, inputs=IMAGES, targets=1, layer="patches", variant=name) for name in VARIANTS},
     "automatic layer": lambda net: grad_cam(net, IMAGES, CLASSES),
     "activations": lambda net: activations(net, IMAGES, ["patches", "head"]),
     "gradients": lambda net: layer_gradients(net, IMAGES, CLASSES, "blocks.0"),

@@ -304,8 +304,9 @@ def test_ids_that_are_changed_before_the_embedding():
     ],
 )
 def test_targets_that_do_not_fit(targets, error, text):
+    model, inputs = case("conv")
     with pytest.raises(error, match=text):
-        saliency(*case("conv"), targets)
+        saliency(model, inputs, targets)
 
 
 # ------------------------------------------------------------ the channels

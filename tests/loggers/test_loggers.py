@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,7 +99,10 @@ def test_tensorboard_writes_no_empty_cards(board):
 def test_the_users_hyperparameters_survive(namespace, tmp_path):
     from tensorboard.plugins.hparams import metadata
 
-    class Net(namespace.LightningModule):
+    Module: Any = namespace.LightningModule
+    Callback: Any = namespace.Callback
+
+    class Net(Module):
         def __init__(self, width=5):
             super().__init__()
             self.save_hyperparameters()
@@ -110,7 +114,7 @@ def test_the_users_hyperparameters_survive(namespace, tmp_path):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), 0.1)
 
-    class Opens(namespace.Callback):
+    class Opens(Callback):
         def on_fit_start(self, trainer, pl_module):
             open_run(trainer.logger, make_opening())
 
@@ -287,7 +291,9 @@ def test_others_register_their_logger():
 
 
 def test_a_subclass_of_a_known_logger_is_known(namespace, tmp_path):
-    class Mine(namespace.loggers.TensorBoardLogger):
+    Board: Any = namespace.loggers.TensorBoardLogger
+
+    class Mine(Board):
         pass
 
     logger = Mine(tmp_path)

@@ -3,6 +3,7 @@
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -77,7 +78,8 @@ def test_a_resumed_run_takes_over_what_came_before(tmp_path):
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
     store = RunStore(tmp_path)
     store.add("grad_cam", reading(1))
-    broken = Reading(2, 2, Measured({"maps/auto": torch.rand(1, 2, 2)}, {"bad": lambda: None}))
+    bad: Any = lambda: None  # noqa: E731
+    broken = Reading(2, 2, Measured({"maps/auto": torch.rand(1, 2, 2)}, {"bad": bad}))
     with pytest.raises(Exception, match=r"[Pp]ickle|[Oo]bject"):
         store.add("grad_cam", broken)
     assert [path.name for path in (tmp_path / "grad_cam").iterdir()] == ["1-0.npz"]

@@ -108,6 +108,7 @@ def transformer(name: str, attention: str) -> tuple[nn.Module, dict[str, Tensor]
         for half in ("encoder", "decoder")
         for key, value in (("layers", 2), ("attention_heads", 4), ("ffn_dim", 64))
     }
+    start = {"decoder_start_token_id": 0}
     gpt = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2}
     model, config = {
         "bert": (hf.BertModel, lambda: hf.BertConfig(vocab_size=50, **sizes)),
@@ -116,7 +117,7 @@ def transformer(name: str, attention: str) -> tuple[nn.Module, dict[str, Tensor]
         "vit": (hf.ViTModel, lambda: hf.ViTConfig(image_size=16, patch_size=4, **sizes)),
         "t5": (
             hf.T5Model,
-            lambda: hf.T5Config(d_kv=8, num_heads=4, d_ff=64, num_layers=2, decoder_start_token_id=0, **small),
+            lambda: hf.T5Config(d_kv=8, num_heads=4, d_ff=64, num_layers=2, **small, **start),
         ),
         "bart": (
             hf.BartModel,

@@ -2,6 +2,7 @@
 
 import random
 from types import ModuleType
+from typing import Any
 
 import numpy
 import pytorch_lightning as pl
@@ -65,8 +66,9 @@ class Augmented(Classifier):
 
 def net_of(lightning: ModuleType) -> type:
     """A small convolutional LightningModule of `pytorch_lightning` or `lightning.pytorch`."""
+    Module: Any = lightning.LightningModule
 
-    class Net(lightning.LightningModule):
+    class Net(Module):
         def __init__(self):
             super().__init__()
             self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(inplace=True))

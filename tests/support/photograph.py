@@ -86,8 +86,8 @@ def _described(thing):
         return f"{name}, which cannot be pickled", []
     if isinstance(reduced, str):
         return reduced, []
-    parts = [list(part) if index in (3, 4) and part is not None else part for index, part in enumerate(reduced)]
-    return name, [(f"part {index}", part) for index, part in enumerate(parts[1:])]
+    pieces = [list(part) if index in (3, 4) and part is not None else part for index, part in enumerate(reduced)]
+    return name, [(f"part {index}", part) for index, part in enumerate(pieces[1:])]
 
 
 def _tensor(tensor):

@@ -117,13 +117,18 @@ def packed(samples):
     return pack_sequence(parts, enforce_sorted=False), torch.tensor([y for _, y in samples])
 
 
+def fields_of(samples):
+    x, y = default_collate(samples)
+    return Fields(x, y, ("a.png",) * len(samples))
+
+
 KINDS = {
     "forward(batch) of a dict": (OfDict, lambda s: dict(zip(("image", "label"), default_collate(s), strict=True))),
     "forward(batch) of a tuple": (OfTuple, None),
     "(x, None)": (Beside, beside(lambda n: None)),
     "(x, 3)": (Beside, beside(lambda n: 3)),
     "(x, names)": (Beside, beside(lambda n: ["a.png"] * n)),
-    "a dataclass": (OfFields, lambda s: Fields(*default_collate(s), ("a.png",) * len(s))),
+    "a dataclass": (OfFields, fields_of),
     "batches of two loaders": (Cycled, cycled),
     "packed sequences": (OfPacked, packed),
 }

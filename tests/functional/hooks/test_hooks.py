@@ -30,6 +30,7 @@ class Restless(Plain):
         self.norm = nn.BatchNorm2d(8)
         self.register_buffer("seen", torch.zeros(3))
         self.register_buffer("replaced", torch.zeros(2))
+        self.replaced: Tensor
         self.fail = False
 
     def forward(self, x: Tensor) -> Tensor:

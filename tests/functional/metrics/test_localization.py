@@ -48,7 +48,7 @@ def test_pointing_forgives_one_cell(cell, hit):
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
     mask[0, 0, 0] = True
     maps = torch.zeros(1, 4, 4)
-    maps[(0, *cell)] = 1.0
+    maps[0][cell] = 1.0
     assert pointing_game(maps, mask).item() == hit
     assert pointing_game(torch.zeros(1, 4, 4), mask).item() == 0
 

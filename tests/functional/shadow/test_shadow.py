@@ -14,7 +14,7 @@ import types
 import weakref
 from collections import OrderedDict, deque
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy
 import pytest
@@ -604,7 +604,9 @@ def test_what_cannot_be_made_again_half_way_is_refused_and_the_guard_is_left():
 
 def test_what_is_nested_too_deeply_is_refused():
     model = Net()
-    model.chain = functools.reduce(lambda inner, _: nn.Sequential(inner), range(400), nn.Linear(4, 4))
+    model.chain = nn.Linear(4, 4)
+    for _ in range(400):
+        model.chain = nn.Sequential(model.chain)
     with pytest.raises(UnshadowableError, match="nested too deeply"):
         shadow(model)
 
@@ -746,7 +748,7 @@ def test_functions_leave_no_parameter_frozen_whatever_happens():
 
 def test_count_is_left_alone():
     numbers = itertools.count()
-    model = Net()
+    model: Any = Net()
     model.numbers = numbers
     with_one = shadow(model)
     next(with_one.numbers)

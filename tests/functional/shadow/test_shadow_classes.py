@@ -80,7 +80,7 @@ class Equal(Counting):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Equal)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 class Registry(type):
