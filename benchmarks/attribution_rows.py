@@ -108,7 +108,8 @@ def smoothed(s: Setting) -> Tensor:
 
 def field_rows(s: Setting, vgg: Setting) -> dict[str, Row]:
     """Those of one forward and backward, those of many, and LRP, which others have for a VGG alone."""
-    arguments, many = (s.model, s.images, s.labels), {"batch_size": s.batch}
+    arguments: tuple[Any, ...] = (s.model, s.images, s.labels)
+    many: dict[str, Any] = {"batch_size": s.batch}
     background = torch.zeros_like(s.images[:1])
     ig: dict[str, Any] = {"n_steps": s.steps, "method": "gausslegendre"}
     noise: dict[str, Any] = {"nt_samples": s.steps, "stdevs": float(0.15 * (s.images.max() - s.images.min()))}
@@ -197,9 +198,9 @@ def zennit_s(s: Setting) -> Attribute | None:
         for name, module in before.items():
             sys.modules.pop(name) if module is None else sys.modules.update({name: module})
     model = copy.deepcopy(s.model)
-    for module in model.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
+    for part in model.modules():
+        if isinstance(part, nn.ReLU):
+            part.inplace = False
 
     def attribute() -> Tensor:
         x = s.images.clone().requires_grad_()

@@ -89,8 +89,9 @@ def setting(
     torch.manual_seed(0)
     model, random = make().eval(), torch.Generator("cpu").manual_seed(1)
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
-        norm.running_mean.copy_(torch.randn(norm.running_mean.shape, generator=random) * 0.3)
-        norm.running_var.copy_(torch.rand(norm.running_var.shape, generator=random) + 0.5)
+        mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+        mean.copy_(torch.randn(mean.shape, generator=random) * 0.3)
+        variance.copy_(torch.rand(variance.shape, generator=random) + 0.5)
     images = torch.randn(samples, 3, size, size, generator=random).to(device)
     return Setting(model.requires_grad_(False).to(device), images, torch.arange(samples, device=device), steps, batch)
 

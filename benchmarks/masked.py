@@ -80,7 +80,7 @@ def compare(name: str, setting: Setting, rounds: int, device: torch.device) -> N
     images = torch.randn(setting.images, 3, setting.side, setting.side, device=device)
     labels = torch.arange(setting.images, device=device)
     features = setting.cells**2
-    common = {"cells": setting.cells, "batch_size": BATCH}
+    common: dict[str, Any] = {"cells": setting.cells, "batch_size": BATCH}
     methods: dict[str, tuple[int, Callable[..., Tensor]]] = {
         "occlusion": (features + 1, partial(occlusion, **common)),
         "kernel_shap": (2 * features + 2, partial(kernel_shap, **common)),
@@ -91,7 +91,7 @@ def compare(name: str, setting: Setting, rounds: int, device: torch.device) -> N
         ours = partial(function, model, images, labels)
         floor = partial(forwards_alone, model, images, forwards)
         peer = captum_of(method, model, images, labels, setting)
-        runs = {"floor": floor, "floor again (A/A)": floor, "ours": ours}
+        runs: dict[str, Callable[[], Any]] = {"floor": floor, "floor again (A/A)": floor, "ours": ours}
         runs["ours, on a shadow"] = partial(function, around, images, labels)
         if peer is not None:
             # captum's KernelSHAP and LIME see one image at a time
@@ -126,7 +126,7 @@ def forwards_alone(model: nn.Module, images: Tensor, forwards: int) -> None:
 
 def captum_of(
     method: str, model: nn.Module, images: Tensor, labels: Tensor, setting: Setting
-) -> Callable[[], Tensor] | None:
+) -> Callable[..., Tensor] | None:
     """captum's with as many forwards, or None where it is not installed."""
     try:
         attr = import_module("captum.attr")
@@ -140,8 +140,8 @@ def captum_of(
     if method == "occlusion":
         return partial(attr.FeatureAblation(model).attribute, images, **settings)
     if method == "kernel_shap":
-        masks = 2 * setting.cells**2 + 2
-        return partial(attr.KernelShap(model).attribute, images, n_samples=masks, **settings)
+        samples = 2 * setting.cells**2 + 2
+        return partial(attr.KernelShap(model).attribute, images, n_samples=samples, **settings)
     bank = neighbours(setting.cells**2, setting.masks, 0.25, 1.0, 0)
     masks = torch.cat([torch.ones_like(bank.masks[:1]), bank.masks]).float().to(images.device)
 
@@ -162,8 +162,8 @@ def show_errors(rounds: int) -> None:
     try:
         shap = import_module("captum.attr").KernelShap
         import_module("sklearn")
-    except ImportError as error:
-        print(f"\nno errors of captum's KernelSHAP: {error}")
+    except ImportError as missing:
+        print(f"\nno errors of captum's KernelSHAP: {missing}")
         return
     torch.manual_seed(2)
     deep = [nn.Linear(COLUMNS, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 3)]

@@ -17,7 +17,7 @@ from lightning_xai.functional import attention_entropy, attention_maps, attentio
 from lightning_xai.functional.metrics.attention import mean_of
 from lightning_xai.render import draw
 from lightning_xai.report import Filmstrip, Grid, Matrix, Tokens, Traces
-from lightning_xai.reporting.tokens import LONGEST, is_special, unpadded_tokens
+from lightning_xai.reporting.tokens import LONGEST
 from tests.support.attention_classifiers import Encoder, Model, Reader, Swin, Translator, ViT
 from tests.support.classifier import classifier
 from tests.support.data import SIZE, loader
@@ -340,9 +340,6 @@ def even(module, args, kwargs, output):
     return torch.full((len(output), 1, 16, 16), 1 / 16)
 
 
-# parts
-
-
 def test_own_relevance_is_taken_out_where_there_is_one():
     relevance = torch.eye(3)[[0, 2]] + 0.5
     cleaned, own = without_own(relevance[None], [0, 2])
@@ -350,16 +347,3 @@ def test_own_relevance_is_taken_out_where_there_is_one():
     assert_close(cleaned, torch.full((1, 2, 3), 0.5))
     between = torch.full((1, 2, 3), 0.25)
     assert without_own(between, [0, 1]) == (between, False)
-
-
-@pytest.mark.parametrize("token", ["[CLS]", "<s>", "</s>", "<pad>", "<|endoftext|>", "[sep]"])
-def test_special_tokens(token):
-    assert is_special(token)
-    assert not any(map(is_special, ["cls", "[", "<", "[UNK]", "good", "s>"]))
-
-
-def test_tokens_are_placed_by_position_or_by_what_is_real():
-    real = torch.tensor([[False, True, True]])
-    ids = torch.ones(1, 3, dtype=torch.long)
-    for tokens in (["[PAD]", "a", "b"], ["a", "b"]):
-        assert unpadded_tokens(Probe(ids, tokens=[tokens]), real) == [([1, 2], ["a", "b"])]

@@ -1,5 +1,7 @@
 """Feature importance against its definitions over a background, and truths that were planted."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -20,7 +22,7 @@ def test_it_is_the_shapley_value_over_the_background(draws):
             mixed[:, column] = x[row, column]
         return float(output_of(model, mixed)[:, 1].mean())
 
-    expected = torch.tensor([shapley(lambda kept, row=row: value(row, kept), 4) for row in range(len(x))])
+    expected = torch.tensor([shapley(partial(value, row), 4) for row in range(len(x))])
     given = draws if background is x else background
     assert_close(feature_importance(model, x, 1, background=given, masks=14), expected, rtol=1e-3, atol=1e-5)
 

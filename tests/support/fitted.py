@@ -1,8 +1,10 @@
 """What a callback reports in a run, and the model at each of its readings."""
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers.logger import Logger
 
+from lightning_xai import load_run
 from lightning_xai.loggers import log_report
 from tests.support.classifier import classifier
 from tests.support.data import loader
@@ -48,3 +50,13 @@ def fit_reports(folder, callback, model=None, train=None, validation=None, **set
     run = trainer(folder, callback, weights, **{"logger": logger, **settings})
     run.fit(model or classifier(), train or loader(), validation or loader(8, seed=1))
     return logger.reports, weights.models
+
+
+def maps_in_store(folder, name="grad_cam", layer="auto"):
+    """The maps of the latest reading."""
+    return load_run(folder).readings[name][-1].measured.rows[f"maps/{layer}"]
+
+
+def assert_maps(folder, expected, **where):
+    assert expected.max() > 0
+    torch.testing.assert_close(maps_in_store(folder, **where), expected, atol=1e-3 * float(expected.max()), rtol=0)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -87,7 +88,8 @@ class Signed(GradCAM):
     def report(self, probe, history):
         report = super().report(probe, history)
         scale = max(float(reading.measured.rows["maps/auto"].nan_to_num().abs().max()) for reading in history)
-        pictures = {tag: replace(p, signed=True, scale=scale) for tag, p in report.pictures.items()}
+        drawn: dict[str, Any] = dict(report.pictures)
+        pictures = {tag: replace(picture, signed=True, scale=scale) for tag, picture in drawn.items()}
         return replace(report, pictures=pictures)
 
 

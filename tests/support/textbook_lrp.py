@@ -39,8 +39,8 @@ class _Passage:
         """The output, and a function from its relevance to that of x."""
         steps = []
         for part in _merged(parts):
-            x, back = self.part(part, x)
-            steps.append(back)
+            x, step_back = self.part(part, x)
+            steps.append(step_back)
 
         def back(r: Tensor) -> Tensor:
             for step in reversed(steps):
