@@ -34,7 +34,7 @@ tables: $(VENV)/.package
 	$(BIN)/python docs/tables.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
