@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,13 +112,26 @@ def _explain(options: argparse.Namespace) -> None:
     from lightning_xai.loggers import Files, log_report
     from lightning_xai.probe import Probe
 
-    for name in ("pytorch_lightning", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     if not options.checkpoint.is_file():
         raise FileNotFoundError(f"there is no checkpoint {options.checkpoint}")
     probe = Probe.load(options.probe)
-    report = explain(options.checkpoint, options.model, probe, layers=options.layers, variant=options.variant)
+    with _quiet("pytorch_lightning", "lightning.pytorch"):
+        report = explain(options.checkpoint, options.model, probe, layers=options.layers, variant=options.variant)
     log_report(Files(options.out), report, report.epoch)
     for tag, value in report.scalars.items():
         print(f"{tag:50} {value:.4g}")
     print(f"pictures of epoch {report.epoch}: {options.out / 'pictures'}")
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """No information from these loggers inside: the devices that Lightning finds are not what was asked for."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

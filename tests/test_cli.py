@@ -1,6 +1,7 @@
 """The command line: what it writes, and how it refuses."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -187,3 +188,13 @@ def test_explain_without_a_checkpoint(tmp_path, capsys):
     runs.probe().save(tmp_path / "probe.pt")
     given = ["--model", "tests.test_cli:Saved", "--probe", tmp_path / "probe.pt"]
     assert "no.ckpt is no checkpoint" in refusal(capsys, "explain", absent, *given)
+
+
+def test_the_process_s_loggers_are_left_as_they_were(tmp_path, capsys):
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch")]
+    before = [logger.level for logger in loggers]
+    Probe(torch.rand(1, 3, 8, 8)).save(tmp_path / "probe.pt")
+    (tmp_path / "damaged.ckpt").write_bytes(b"no checkpoint")
+    options = ["--model", "tests.support.classifier:Classifier", "--probe", str(tmp_path / "probe.pt")]
+    assert main(["explain", str(tmp_path / "damaged.ckpt"), *options]) == 2
+    assert [logger.level for logger in loggers] == before

@@ -146,7 +146,7 @@ CARELESS = {
     "pickles": (Unpicklable, "pickle"),
     "reads_when_it_is_due": (Eager, r"it reads in \[0, 1, 2, 3, 4\]"),
     "can_be_monitored": (Infinite, "margin is infinite"),
-    "resumes": (Forgetful, r"the readings are of \[2, 3\]"),
+    "resumes": (Forgetful, r"the readings are of \[2\]"),
     "starts_clean": (Counting, "in a second fit of the same weights"),
     "stores_what_it_measures": (Meddling, r"readings of \[0\] are stored"),
     "sees_no_chunks": (Relative, "in chunks of 3 margin differs"),
