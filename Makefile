@@ -33,8 +33,9 @@ pictures: demo
 tables: $(VENV)/.package
 	$(BIN)/python docs/tables.py
 
+# Two processes; a file stays in one of them, which shares its runs.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

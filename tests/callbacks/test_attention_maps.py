@@ -21,6 +21,7 @@ from lightning_xai.reporting.tokens import LONGEST
 from tests.support.attention_classifiers import Encoder, Model, Reader, Swin, Translator, ViT
 from tests.support.classifier import classifier
 from tests.support.data import SIZE, loader
+from tests.support.messages import said
 from tests.support.recorder import Recorder, assert_same
 from tests.support.texts import LENGTH, decode, text_loader
 from tests.support.training import NoPictures, seeded, trainer
@@ -39,10 +40,6 @@ def fit(folder, callback, model, train, validation=None, **settings):
 
 def last(folder):
     return load_run(folder).readings["attention_maps"][-1]
-
-
-def said(caplog, text):
-    return sum(text in record.getMessage() for record in caplog.records)
 
 
 # images

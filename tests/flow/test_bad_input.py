@@ -17,6 +17,7 @@ from lightning_xai.render.overlay import notes
 from tests.support.classifier import Classifier, classifier
 from tests.support.data import CLASSES, Samples, loader
 from tests.support.events import events
+from tests.support.messages import said
 from tests.support.probes import make_probe
 from tests.support.training import NoPictures, trainer
 
@@ -60,11 +61,6 @@ def warned(folder, match, *callbacks, model=None, epochs=3, **settings):
     assert run.current_epoch == epochs
     assert run.global_step == epochs * 3
     return run
-
-
-def said(caplog, text):
-    """How often a line of the log holds this text."""
-    return sum(text in record.getMessage() for record in caplog.records)
 
 
 # ------------------------------------------------------------ refused where it is written

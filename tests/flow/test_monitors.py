@@ -12,6 +12,7 @@ from lightning_xai import GradCAM
 from tests.support.classifier import Classifier, classifier
 from tests.support.data import loader
 from tests.support.events import events
+from tests.support.messages import lines_with
 from tests.support.probes import probe_with_rows
 from tests.support.training import NoPictures, trainer
 
@@ -78,7 +79,7 @@ def test_early_stopping_counts_every_look_once(tmp_path, caplog, settings, stopp
     assert fitting.current_epoch - 1 == stopped_after
     assert len(callback.epochs) == 4
     assert len(set(callback.state.history.moments)) == 4
-    said = [record.message for record in caplog.records if STALE in record.message]
+    said = lines_with(caplog, STALE)
     assert len(said) == bool(schedule)
     assert all(f"EarlyStopping monitors '{DRIFT}'" in text for text in said)
 

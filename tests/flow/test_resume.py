@@ -18,6 +18,7 @@ from lightning_xai.reading import Measured, Reading
 from lightning_xai.store import RunStore
 from tests.support.classifier import Classifier, classifier
 from tests.support.data import CLASSES, Samples, loader
+from tests.support.messages import lines_with
 from tests.support.training import NoPictures, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
@@ -215,7 +216,7 @@ def test_resumed_without_store_and_probe_it_captures_again_and_says_if_it_differ
     run(tmp_path, resumed, 3, checkpoint(tmp_path, 1), 1, val=None if same_data else backwards())
     assert (resumed.explained.fingerprint == first.explained.fingerprint) == same_data
     assert resumed.columns == epochs(0, 1, 2)
-    said = [record.message for record in caplog.records if OTHER_SAMPLES in record.message]
+    said = lines_with(caplog, OTHER_SAMPLES)
     assert len(said) == (0 if same_data else 1)
     assert all("before and after epoch 2 show different samples" in text for text in said)
 

@@ -13,6 +13,7 @@ from lightning_xai.report import Overlay, Report
 from tests.support import wandb_file
 from tests.support.classifier import classifier
 from tests.support.data import loader
+from tests.support.messages import said
 from tests.support.training import trainer
 
 
@@ -68,4 +69,4 @@ def test_a_step_takes_no_more_pictures_than_advised(tmp_path, offline, caplog):
     wandb.finish()
     row, *_ = wandb_file.history(wandb_file.records(tmp_path))
     assert sum(key.startswith("xai/grad_cam/layer") for key in keys(row)) == 50
-    assert sum("the first 50 of 60 pictures" in record.getMessage() for record in caplog.records) == 1
+    assert said(caplog, "the first 50 of 60 pictures") == 1

@@ -27,6 +27,7 @@ from tests.support.classifier import Augmented, Classifier, classifier
 from tests.support.concepts import LAYER, TAG, Seen, bright, fit, images, refused, shared_of, tcav
 from tests.support.data import CLASSES, SIZE, Samples, loader
 from tests.support.events import events, read_events
+from tests.support.messages import lines_with
 from tests.support.probes import make_probe
 from tests.support.recorder import assert_same, recording
 from tests.support.training import NoPictures, seeded, trainer
@@ -130,7 +131,7 @@ def test_its_own_schedule_and_its_cost_said_once(tmp_path, caplog):
     callback = tcav(every_n_epochs=2, concepts=[Concept("bright", bright(40)), Concept("dark", -bright(33))])
     fit(tmp_path, callback, max_epochs=5, val=loader(48, seed=1))
     assert [reading.epoch for reading in load_run(tmp_path).readings["tcav"]] == [0, 1, 3, 4]
-    cost = [record.message for record in caplog.records if "a reading takes" in record.message]
+    cost = lines_with(caplog, "a reading takes")
     # 40 and 33 in batches of 32, four random sets of 33
     assert cost == [
         "TCAV: a reading takes at most 12 forwards of up to 32 examples (2 concepts, 4 random sets), and a forward and "
@@ -571,10 +572,9 @@ class WithLogits(Classifier):
 def test_a_last_layer_before_pooling_and_a_linear_head_is_told_and_an_earlier_one_named(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     fit(tmp_path, tcav(layers="backbone.4", forward="logits"), model=seeded(Trained), max_epochs=1)
-    told = [record.message for record in caplog.records if "the gradient is the same" in record.message]
-    assert len(told) == 1
-    assert "Take an earlier layer, such as 'backbone." in told[0]
-    assert "'backbone.4'. Take" not in told[0]
+    (line,) = lines_with(caplog, "the gradient is the same")
+    assert "Take an earlier layer, such as 'backbone." in line
+    assert "'backbone.4'. Take" not in line
     run = load_run(tmp_path)
     curves = revive(run.callbacks["tcav"]).report(run.probes["tcav"], run.readings["tcav"])
     assert "each score is 0 or 1" in curves.pictures["xai/tcav/backbone.4/effects"].note
