@@ -103,7 +103,7 @@ def join_samples(trees: list[Any]) -> Any:
     """Inputs of one sample each as one batch; what not every sample has is left out."""
     first = trees[0]
     if isinstance(first, torch.Tensor):
-        return _concatenate(trees) if first.ndim else first
+        return concatenated(trees) if first.ndim else first
     if isinstance(first, dict):
         shared = [key for key in first if tensors(first[key]) and all(key in tree for tree in trees)]
         return {key: join_samples([tree[key] for tree in trees]) for key in shared}
@@ -118,18 +118,23 @@ def join_samples(trees: list[Any]) -> Any:
     return type(first)(*joined) if hasattr(first, "_fields") else type(first)(joined)
 
 
-def _concatenate(rows: list[torch.Tensor]) -> torch.Tensor:
-    shapes = sorted({tuple(row.shape[1:]) for row in rows})
+def concatenated(parts: Sequence[Tensor]) -> Tensor:
+    """The samples of several tensors (n, ...) as one. Whole numbers of different lengths are padded with 0.
+
+    Raises:
+        ValueError: samples whose shapes differ otherwise.
+    """
+    shapes = sorted({tuple(row.shape[1:]) for row in parts})
     if len(shapes) > 1:
-        if rows[0].is_floating_point() or len({len(shape) for shape in shapes}) > 1:
+        if parts[0].is_floating_point() or len({len(shape) for shape in shapes}) > 1:
             raise ValueError(
                 f"the samples of the probe have different shapes, {shapes[0]} and {shapes[-1]}: they cannot be one "
-                "batch. Give a Probe of samples that fit together"
+                "batch. Give probe= a Probe of samples that fit together"
             )
         # token ids and masks of batches padded to different lengths: 0 is what the mask ignores
         longest = [max(sizes) for sizes in zip(*shapes, strict=True)]
-        rows = [_pad(row, longest) for row in rows]
-    return torch.cat(rows)
+        parts = [_pad(row, longest) for row in parts]
+    return torch.cat(list(parts))
 
 
 def _pad(row: torch.Tensor, sizes: list[int]) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 
-from lightning_xai.batches import is_dense
+from lightning_xai.batches import concatenated, is_dense
 from lightning_xai.tensors import items, rebuilt
 
 IMAGE_CHANNELS = (1, 3)
@@ -58,7 +58,7 @@ def join(batches: Sequence[Any], sizes: Sequence[int]) -> Any:
     first = batches[0]
     if isinstance(first, Tensor):
         fit = all(isinstance(part, Tensor) and _has(part, size) for part, size in zip(batches, sizes, strict=True))
-        return _concatenated(batches) if fit else first
+        return concatenated(batches) if fit else first
     if isinstance(first, PackedSequence):
         return pack_sequence([row for part in batches for row in _sequences(part)], enforce_sorted=False)
     if all(_holds_samples(part, size) for part, size in zip(batches, sizes, strict=True)):
@@ -150,21 +150,3 @@ def _are_images(parts: Sequence[Any]) -> bool:
 def _sequences(packed: PackedSequence) -> list[Tensor]:
     padded, lengths = pad_packed_sequence(packed, batch_first=True)
     return [row[:length] for row, length in zip(padded, lengths.tolist(), strict=True)]
-
-
-def _concatenated(rows: Sequence[Tensor]) -> Tensor:
-    shapes = sorted({tuple(row.shape[1:]) for row in rows})
-    if len(shapes) > 1:
-        if rows[0].is_floating_point() or len({len(shape) for shape in shapes}) > 1:
-            raise ValueError(
-                f"the samples of the probe have different shapes, {shapes[0]} and {shapes[-1]}: they cannot be one "
-                "batch. Give probe= a Probe of samples that fit together"
-            )
-        longest = [max(sizes) for sizes in zip(*shapes, strict=True)]
-        rows = [_padded(row, longest) for row in rows]
-    return torch.cat(list(rows))
-
-
-def _padded(row: Tensor, sizes: list[int]) -> Tensor:
-    widths = [(0, size - have) for size, have in zip(sizes, row.shape[1:], strict=True)]
-    return torch.nn.functional.pad(row, [width for pair in reversed(widths) for width in pair])

@@ -16,7 +16,7 @@ from lightning_xai.report import TableRow
 from lightning_xai.tensors import tensors
 
 COLUMNS = 16
-MASK_SCALARS = {"share": mask_share, "lift": mask_lift, "pointing": pointing_game}
+MASK_METRICS = {"share": mask_share, "lift": mask_lift, "pointing": pointing_game}
 
 
 def heatmap_scalars(key: str, probe: Probe, history: Sequence[Reading]) -> dict[str, float]:
@@ -31,7 +31,7 @@ def heatmap_scalars(key: str, probe: Probe, history: Sequence[Reading]) -> dict[
         "zero_maps": float((~showing & ~nan).sum()),
         "nan_maps": float(nan.sum()),
     }
-    for kind, function in MASK_SCALARS.items():
+    for kind, function in MASK_METRICS.items():
         for name, mask in (probe.masks or {}).items():
             scalars[f"{kind}/{name}"] = _mean(function(maps, mask)[showing])
     return scalars
